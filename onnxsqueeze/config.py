@@ -1,0 +1,76 @@
+"""What the user asks for: frozen values that check themselves, at the border of the package."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and a field that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Budget(Settings):
+    """How much may be lost, and by which metric.
+
+    Attributes:
+        max_drop: Largest allowed drop of the metric, as a fraction of the original's value (0.01 = 1%).
+        metric: ``auto`` (label-free), ``top1``, ``accuracy``, ``cosine``, ``mse`` or ``package.module:function``.
+        seed: Seed of every random choice (sample split, bootstrap, row sampling).
+    """
+
+    max_drop: Fraction = 0.01
+    metric: str = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Target(Settings):
+    """Where the result will run, and what it should be best at there.
+
+    Attributes:
+        objective: ``size`` (bytes), ``latency``, or ``balanced`` (bytes, then latency where it is free).
+        provider: Execution provider, short name as in ``cpu`` or ``cuda``.
+        threads: Threads that a session may use.
+        portable: Write only standard QuantizeLinear/DequantizeLinear spellings.
+    """
+
+    objective: Literal["size", "latency", "balanced"] = "balanced"
+    provider: str = "cpu"
+    threads: Annotated[int, Field(ge=1)] = 1
+    portable: bool = False
+
+
+class Limits(Settings):
+    """What must not be done, or not beyond a limit.
+
+    Attributes:
+        bits: Bit widths that weights may be stored with.
+        keep: Regular expressions; an initializer or node whose whole name matches stays as it is.
+        prune_below: Weights with a magnitude under this become zero; None prunes nothing.
+        time_limit_s: Stop measuring after this many seconds and end with the best so far.
+    """
+
+    bits: tuple[Literal[4, 8, 16], ...] = (4, 8, 16)
+    keep: tuple[str, ...] = ()
+    prune_below: Annotated[float, Field(gt=0.0)] | None = None
+    time_limit_s: Annotated[float, Field(gt=0.0)] | None = None
+
+    @field_validator("keep")
+    @classmethod
+    def _patterns_compile(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in keep:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"keep pattern {pattern!r} is no regular expression: {error}") from error
+        return keep
+
+    def is_kept(self, *names: str) -> bool:
+        """Return whether any of ``names`` matches a keep pattern in full."""
+        return any(re.fullmatch(pattern, name) for pattern in self.keep for name in names)

@@ -1,0 +1,201 @@
+"""The vocabulary of the operator table: what one row may say about an operator.
+
+A row names inputs and outputs by their names in the ONNX schema (``"X"``, ``"W"``, ``"Y"``); entry
+``k`` of a variadic input or output is written ``"inputs[k]"``. A facet that is left out means
+"unknown", and unknown means: leave alone, and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+Array = npt.NDArray[Any]
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shapes measured in a run, by port name; a port that is absent or unknown has no entry."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """One axis of one input or output of a node."""
+
+    name: str
+    axis: int
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Entry ``a_index[k]`` of axis ``a`` lives or dies together with entry ``b_index[k]`` of axis ``b``."""
+
+    a: Port
+    b: Port
+    a_index: Array
+    b_index: Array
+
+
+def same(a: Port, b: Port, dim: int) -> Tie:
+    """Tie entry k of ``a`` to entry k of ``b``, for all k below ``dim``."""
+    every = np.arange(dim)
+    return Tie(a, b, every, every)
+
+
+@dataclass(frozen=True)
+class WeightPort:
+    """An input that is a weight when it is an initializer.
+
+    Attributes:
+        name: Schema name of the input.
+        axis: Axis whose entries keep their own scales (output channels; rows of an embedding).
+        role: ``linear`` for products with activations, ``lookup`` for tables that are gathered from,
+            ``recurrent`` for LSTM/GRU/RNN matrices.
+    """
+
+    name: str
+    axis: int
+    role: Literal["linear", "lookup", "recurrent"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A node as a matrix product: rows of its input times a weight matrix.
+
+    Attributes:
+        x: Port of the activation.
+        w: Port of the weight.
+        bias: Port of the bias, or None where the operator has none.
+        y: Port of the output.
+        matrix: ``(node, w) -> (groups, out, features)``, the weight as matrices.
+        tensor: ``(node, matrix, shape) -> w``, the inverse of ``matrix``.
+        rows: ``(node, x, w_shape, limit, rng) -> (groups, rows, features)``, at most ``limit`` rows of
+            what the weight matrix is multiplied with, drawn without replacement.
+    """
+
+    x: str
+    w: str
+    bias: str | None
+    y: str
+    matrix: Callable[[ir.Node, Array], Array]
+    tensor: Callable[[ir.Node, Array, tuple[int, ...]], Array]
+    rows: Callable[[ir.Node, Array, tuple[int, ...], int, np.random.Generator], Array]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How an operator becomes an integer kernel between Q/DQ pairs in ONNX Runtime's CPU provider.
+
+    Attributes:
+        reads: Ports that must come from an 8-bit grid; a variadic port is named without index.
+        writes: ``own``: the output gets a grid of its own; ``same``: output and first input share one
+            grid, otherwise the node runs in float.
+        bias: Port stored as int32 at scale x·w, or None.
+    """
+
+    reads: tuple[str, ...]
+    writes: Literal["own", "same"]
+    bias: str | None = None
+
+
+@dataclass(frozen=True)
+class Refit:
+    """What must change in a node after shapes changed around it: new attribute or constant-input values."""
+
+    attributes: Mapping[str, int | float | list[int]] = field(default_factory=dict)
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Every fact about one operator; see the module docstring for what a missing facet means.
+
+    Attributes:
+        op_type: The operator's ONNX name.
+        domain: Operator domain, ``""`` for ai.onnx.
+        since: First opset that the row holds for.
+        weights: ``node -> weight ports``.
+        linear: ``node -> Linear`` or None where this node (by its attributes) is not a matrix product.
+        ties: ``(node, shapes) -> ties`` between axes of its ports. An empty list means that no axis
+            may be cut; an axis that appears in no tie is frozen.
+        grid: ``node -> Grid`` or None where there is no integer kernel for this node.
+        clamps: True if the operator only limits values, so that a grid's range can absorb it.
+        refit: ``(node, shapes after the cut) -> Refit``.
+        macs: ``(node, shapes) -> multiply-adds``.
+    """
+
+    op_type: str
+    domain: str = ""
+    since: int = 1
+    weights: Callable[[ir.Node], tuple[WeightPort, ...]] | None = None
+    linear: Callable[[ir.Node], Linear | None] | None = None
+    ties: Callable[[ir.Node, Shapes], list[Tie]] | None = None
+    grid: Callable[[ir.Node], Grid | None] | None = None
+    clamps: bool = False
+    refit: Callable[[ir.Node, Shapes], Refit] | None = None
+    macs: Callable[[ir.Node, Shapes], int] | None = None
+
+
+@cache
+def _schema_ports(op_type: str, domain: str, version: int) -> tuple[tuple[tuple[str, bool], ...], ...]:
+    schema = onnx.defs.get_schema(op_type, max_inclusive_version=version, domain=domain)
+    variadic = onnx.defs.OpSchema.FormalParameterOption.Variadic
+    return tuple(
+        tuple((parameter.name, parameter.option == variadic) for parameter in side)
+        for side in (schema.inputs, schema.outputs)
+    )
+
+
+def _named(
+    parameters: tuple[tuple[str, bool], ...], values: tuple[ir.Value | None, ...]
+) -> dict[str, ir.Value]:
+    named: dict[str, ir.Value] = {}
+    for index, value in enumerate(values):
+        position = min(index, len(parameters) - 1)
+        name, is_variadic = parameters[position]
+        if value is not None:
+            named[f"{name}[{index - position}]" if is_variadic else name] = value
+    return named
+
+
+def opset(node: ir.Node) -> int:
+    """Return the opset that the node's graph imports for its domain, or the newest if it says none.
+
+    Subgraphs carry no imports in the file; graph/io.py copies the model's into them on reading.
+    """
+    graph = node.graph
+    imports = {} if graph is None else graph.opset_imports
+    newest: int = onnx.defs.onnx_opset_version()
+    return int(imports.get(node.domain, node.version or newest))
+
+
+def inputs(node: ir.Node, version: int | None = None) -> dict[str, ir.Value]:
+    """Return the node's present inputs by schema name; entry k of a variadic one is ``name[k]``."""
+    ports = _schema_ports(node.op_type, node.domain, version or opset(node))
+    return _named(ports[0], tuple(node.inputs))
+
+
+def outputs(node: ir.Node, version: int | None = None) -> dict[str, ir.Value]:
+    """Return the node's outputs by schema name; entry k of a variadic one is ``name[k]``."""
+    ports = _schema_ports(node.op_type, node.domain, version or opset(node))
+    return _named(ports[1], tuple(node.outputs))
+
+
+@cache
+def _default(op_type: str, domain: str, version: int, name: str) -> Any:
+    schema = onnx.defs.get_schema(op_type, max_inclusive_version=version, domain=domain)
+    proto = schema.attributes[name].default_value
+    value = onnx.helper.get_attribute_value(proto) if proto.type else None
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def attribute(node: ir.Node, name: str) -> Any:
+    """Return an attribute's value, or the schema's default, or None where there is neither."""
+    found = node.attributes.get(name)
+    if found is not None:
+        return found.value
+    return _default(node.op_type, node.domain, opset(node), name)

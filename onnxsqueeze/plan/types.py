@@ -1,0 +1,95 @@
+"""The plan: decisions as data, with a reason each. It names tensors and touches no model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from onnxsqueeze.errors import PlanError
+
+SCHEMA = 1
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WeightChoice(_Data):
+    """How one initializer is kept.
+
+    Attributes:
+        form: ``float`` as it is; ``float16`` stored, made float when the model loads; ``stored`` as
+            integers, made float when the model loads; ``qdq`` as integers that an integer kernel reads.
+        bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 8 or 4 otherwise.
+        axis: Axis whose entries have their own scales; None for one scale.
+        block: Values per scale along the axis that is summed over; None for one scale per ``axis`` entry.
+        rounding: ``nearest``, or ``compensated``: each column's rounding error is made up for in the
+            columns that follow, by the Gram matrix of the inputs.
+        prune_below: Values with a smaller magnitude become zero first; None prunes nothing.
+        masked: Zeros are stored behind a bit mask.
+        reason: Why.
+    """
+
+    form: Literal["float", "float16", "stored", "qdq"]
+    bits: Literal[4, 8, 16, 32]
+    axis: int | None = None
+    block: Annotated[int, Field(ge=2)] | None = None
+    rounding: Literal["nearest", "compensated"] = "nearest"
+    prune_below: Annotated[float, Field(gt=0.0)] | None = None
+    masked: bool = False
+    reason: str
+
+
+class ActivationChoice(_Data):
+    """The 8-bit grid of one activation tensor: ``low`` and ``high`` are its ends, zero is on it."""
+
+    bits: Literal[8] = 8
+    low: float
+    high: float
+    reason: str
+
+
+class Plan(_Data):
+    """Decisions for one model.
+
+    Attributes:
+        schema_number: Version of this file format.
+        model_sha256: Fingerprint of the model file that the plan was made for.
+        portable: Spell stored weights as DequantizeLinear instead of as what the loader folds.
+        weights: By initializer name, as the loaded (cleaned) model names it.
+        activations: By tensor name.
+        notes: What the plan as a whole was made for, and why it ended where it did.
+    """
+
+    schema_number: Literal[1] = 1
+    model_sha256: str
+    portable: bool = False
+    weights: dict[str, WeightChoice]
+    activations: dict[str, ActivationChoice] = {}
+    notes: tuple[str, ...] = ()
+
+    def save(self, path: Path) -> None:
+        """Write the plan as JSON, moved into place when complete."""
+        beside = path.with_name(path.name + ".part")
+        beside.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read a plan; raises PlanError with the place of the first mistake if it is malformed."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise PlanError(f"there is no plan at {path}\n  Make one: onnxsqueeze plan MODEL") from None
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise PlanError(f"{path} is not a plan: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise PlanError(
+                f"{path} is not a valid plan: {place}: {first['msg']}\n"
+                f"  {len(error.errors())} mistake(s) in all. Compare with a plan made by: onnxsqueeze plan MODEL"
+            ) from error

@@ -1,0 +1,105 @@
+"""The report: all numbers that are shown, and nothing computed later."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from onnxsqueeze.facts.records import Change, Machine, Validation
+
+SCHEMA = 1
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSummary(_Data):
+    """What a model file is."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    nodes: int
+    parameters: int
+    multiply_adds: int | None
+    opset: int
+    producer: str
+    operators: dict[str, int]
+    bytes_by_cause: dict[str, int]
+
+
+class Distribution(_Data):
+    """A weight's histogram and the densities fitted to it, at ``centers``; ``fits`` by name."""
+
+    centers: tuple[float, ...]
+    density: tuple[float, ...]
+    fits: dict[str, tuple[float, ...]]
+    best_fit: str
+
+
+class WeightRow(_Data):
+    """One initializer: what it was, what became of it, and why.
+
+    ``damage`` is the measured relative output error energy of the tried 4-bit form, None if not tried.
+    """
+
+    name: str
+    node: str
+    operator: str
+    shape: tuple[int, ...]
+    bytes_before: int
+    bytes_after: int
+    form: str
+    bits: int
+    zeros_fraction: float
+    sqnr_db: float | None
+    damage: float | None
+    reason: str
+    distribution: Distribution | None = None
+
+
+class ActivationRow(_Data):
+    """One activation tensor's grid."""
+
+    name: str
+    low: float
+    high: float
+    minimum: float
+    maximum: float
+    reason: str
+
+
+class LeftAlone(_Data):
+    """What was not touched, and why."""
+
+    subject: str
+    reason: str
+
+
+class Report(_Data):
+    """Everything that compress, validate or inspect has to say; see the field names."""
+
+    schema_number: Literal[1] = 1
+    kind: Literal["compress", "validate", "inspect"]
+    version: str
+    created: str
+    command: str
+    seconds: dict[str, float]
+    original: ModelSummary
+    result: ModelSummary | None
+    verdict: Literal["met", "not met", "unchanged", "none"]
+    headline: str
+    max_drop: float | None
+    metric: str | None
+    validation: Validation | None
+    weights: tuple[WeightRow, ...]
+    activations: tuple[ActivationRow, ...]
+    left_alone: tuple[LeftAlone, ...]
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+    data: str | None
+    calibration_samples: int
+    evaluation_samples: int
+    machine: Machine | None
