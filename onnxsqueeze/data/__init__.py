@@ -1,0 +1,10 @@
+"""Samples: what a model is fed with while it is measured."""
+
+from __future__ import annotations
+
+from onnxsqueeze.data.images import ImageSettings
+from onnxsqueeze.data.opening import open_samples
+from onnxsqueeze.data.samples import Samples, split
+from onnxsqueeze.data.synthetic import synthetic_samples
+
+__all__ = ["ImageSettings", "Samples", "open_samples", "split", "synthetic_samples"]

@@ -32,7 +32,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Tie:
-    """Entry ``a_index[k]`` of axis ``a`` lives or dies together with entry ``b_index[k]`` of axis ``b``."""
+    """Entry ``a_index[k]`` of axis ``a`` lives or dies with entry ``b_index[k]`` of axis ``b``."""
 
     a: Port
     b: Port
@@ -53,8 +53,8 @@ class WeightPort:
     Attributes:
         name: Schema name of the input.
         axis: Axis whose entries keep their own scales (output channels; rows of an embedding).
-        role: ``linear`` for products with activations, ``lookup`` for tables that are gathered from,
-            ``recurrent`` for LSTM/GRU/RNN matrices.
+        role: ``linear`` for products with activations, ``lookup`` for tables that are gathered
+            from, ``recurrent`` for LSTM/GRU/RNN matrices.
     """
 
     name: str
@@ -73,8 +73,8 @@ class Linear:
         y: Port of the output.
         matrix: ``(node, w) -> (groups, out, features)``, the weight as matrices.
         tensor: ``(node, matrix, shape) -> w``, the inverse of ``matrix``.
-        rows: ``(node, x, w_shape, limit, rng) -> (groups, rows, features)``, at most ``limit`` rows of
-            what the weight matrix is multiplied with, drawn without replacement.
+        rows: ``(node, x, w_shape, limit, rng) -> (groups, rows, features)``, at most ``limit``
+            rows of what the weight matrix is multiplied with, drawn without replacement.
     """
 
     x: str
@@ -84,6 +84,7 @@ class Linear:
     matrix: Callable[[ir.Node, Array], Array]
     tensor: Callable[[ir.Node, Array, tuple[int, ...]], Array]
     rows: Callable[[ir.Node, Array, tuple[int, ...], int, np.random.Generator], Array]
+    x_axis: int = -1
 
 
 @dataclass(frozen=True)
@@ -92,19 +93,21 @@ class Grid:
 
     Attributes:
         reads: Ports that must come from an 8-bit grid; a variadic port is named without index.
-        writes: ``own``: the output gets a grid of its own; ``same``: output and first input share one
-            grid, otherwise the node runs in float.
-        bias: Port stored as int32 at scale x·w, or None.
+        writes: ``own``: the output gets a grid of its own; ``same``: output and first input share
+            one grid, otherwise the node runs in float.
+        bias: Port stored as an int32 vector at scale x·w, or None.
+        float_output: True if the kernel can also write floats, so that its output needs no grid.
     """
 
     reads: tuple[str, ...]
     writes: Literal["own", "same"]
     bias: str | None = None
+    float_output: bool = False
 
 
 @dataclass(frozen=True)
 class Refit:
-    """What must change in a node after shapes changed around it: new attribute or constant-input values."""
+    """What must change in a node after a cut: new attribute and constant-input values."""
 
     attributes: Mapping[str, int | float | list[int]] = field(default_factory=dict)
     inputs: Mapping[str, Array] = field(default_factory=dict)
@@ -119,9 +122,9 @@ class Row:
         domain: Operator domain, ``""`` for ai.onnx.
         since: First opset that the row holds for.
         weights: ``node -> weight ports``.
-        linear: ``node -> Linear`` or None where this node (by its attributes) is not a matrix product.
-        ties: ``(node, shapes) -> ties`` between axes of its ports. An empty list means that no axis
-            may be cut; an axis that appears in no tie is frozen.
+        linear: ``node -> Linear`` or None where this node is not a matrix product.
+        ties: ``(node, shapes) -> ties`` between axes of its ports. An empty list means that no
+            axis may be cut; an axis that appears in no tie is frozen.
         grid: ``node -> Grid`` or None where there is no integer kernel for this node.
         clamps: True if the operator only limits values, so that a grid's range can absorb it.
         refit: ``(node, shapes after the cut) -> Refit``.
@@ -141,7 +144,9 @@ class Row:
 
 
 @cache
-def _schema_ports(op_type: str, domain: str, version: int) -> tuple[tuple[tuple[str, bool], ...], ...]:
+def _schema_ports(
+    op_type: str, domain: str, version: int
+) -> tuple[tuple[tuple[str, bool], ...], ...]:
     schema = onnx.defs.get_schema(op_type, max_inclusive_version=version, domain=domain)
     variadic = onnx.defs.OpSchema.FormalParameterOption.Variadic
     return tuple(
@@ -163,7 +168,7 @@ def _named(
 
 
 def opset(node: ir.Node) -> int:
-    """Return the opset that the node's graph imports for its domain, or the newest if it says none.
+    """Return the opset that the node's graph imports for its domain, or the newest if none.
 
     Subgraphs carry no imports in the file; graph/io.py copies the model's into them on reading.
     """
@@ -174,7 +179,7 @@ def opset(node: ir.Node) -> int:
 
 
 def inputs(node: ir.Node, version: int | None = None) -> dict[str, ir.Value]:
-    """Return the node's present inputs by schema name; entry k of a variadic one is ``name[k]``."""
+    """Return the node's present inputs by schema name; entry k of a variadic is ``name[k]``."""
     ports = _schema_ports(node.op_type, node.domain, version or opset(node))
     return _named(ports[0], tuple(node.inputs))
 
@@ -188,6 +193,8 @@ def outputs(node: ir.Node, version: int | None = None) -> dict[str, ir.Value]:
 @cache
 def _default(op_type: str, domain: str, version: int, name: str) -> Any:
     schema = onnx.defs.get_schema(op_type, max_inclusive_version=version, domain=domain)
+    if name not in schema.attributes:
+        return None
     proto = schema.attributes[name].default_value
     value = onnx.helper.get_attribute_value(proto) if proto.type else None
     return value.decode() if isinstance(value, bytes) else value

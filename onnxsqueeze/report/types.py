@@ -12,7 +12,7 @@ SCHEMA = 1
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class ModelSummary(_Data):
@@ -31,18 +31,23 @@ class ModelSummary(_Data):
 
 
 class Distribution(_Data):
-    """A weight's histogram and the densities fitted to it, at ``centers``; ``fits`` by name."""
+    """A weight's histogram and the densities fitted to it, at ``centers``; ``fits`` by name.
+
+    ``distances`` are the Kolmogorov-Smirnov distances of the parametric fits, 0 to 1.
+    """
 
     centers: tuple[float, ...]
     density: tuple[float, ...]
     fits: dict[str, tuple[float, ...]]
     best_fit: str
+    distances: dict[str, float] = {}
 
 
 class WeightRow(_Data):
     """One initializer: what it was, what became of it, and why.
 
-    ``damage`` is the measured relative output error energy of the tried 4-bit form, None if not tried.
+    ``damage`` is the measured relative output error energy of the tried 4-bit form, None if it was
+    not tried.
     """
 
     name: str
@@ -79,7 +84,10 @@ class LeftAlone(_Data):
 
 
 class Report(_Data):
-    """Everything that compress, validate or inspect has to say; see the field names."""
+    """Everything that compress, validate or inspect has to say; see the field names.
+
+    ``files`` tells where the written files are, by what they are ("model", "report").
+    """
 
     schema_number: Literal[1] = 1
     kind: Literal["compress", "validate", "inspect"]
@@ -103,3 +111,4 @@ class Report(_Data):
     calibration_samples: int
     evaluation_samples: int
     machine: Machine | None
+    files: dict[str, str] = {}

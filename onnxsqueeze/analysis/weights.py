@@ -1,0 +1,116 @@
+"""Which initializers are weights, how they are read, and why the others are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnxsqueeze.graph import walk
+from onnxsqueeze.ops import row_of
+from onnxsqueeze.ops.row import Linear, inputs
+
+SMALLEST_BYTES = 1024
+"""Below this, the nodes that restore a stored weight cost about as much as is saved."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One initializer that is a weight for every node that reads it.
+
+    Attributes:
+        name: The initializer's name, unique in the model.
+        value: Its value in the graph that owns it.
+        node: The first node that reads it.
+        axis: The axis whose entries have their own scales.
+        role: As in ``WeightPort``.
+        linear: The first reader as a matrix product, where it is one in the main graph; else None.
+        shape: The weight's shape.
+        size_bytes: Its bytes in the file.
+    """
+
+    name: str
+    value: ir.Value
+    node: ir.Node
+    axis: int
+    role: str
+    linear: Linear | None
+    shape: tuple[int, ...]
+    size_bytes: int
+
+    @property
+    def input_name(self) -> str:
+        """Name of the tensor that the weight is multiplied with."""
+        assert self.linear is not None  # asked for linear weights only
+        return inputs(self.node)[self.linear.x].name or ""
+
+
+@dataclass(frozen=True)
+class NotAWeight:
+    """A floating-point initializer that is left alone, and why."""
+
+    name: str
+    size_bytes: int
+    reason: str
+
+
+def weights(model: ir.Model) -> tuple[tuple[Weight, ...], tuple[NotAWeight, ...]]:
+    """Return the weights of a normalised model, and the floating-point initializers that are none.
+
+    Small initializers (under ``SMALLEST_BYTES``) are in neither: nothing can be gained on them.
+    """
+    found: list[Weight] = []
+    others: list[NotAWeight] = []
+    for graph, value in walk.initializers(model):
+        tensor = value.const_value
+        if tensor is None or tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+            continue
+        if tensor.nbytes < SMALLEST_BYTES:
+            continue
+        outcome = _weight(value, tensor, in_main=graph is model.graph)
+        if isinstance(outcome, Weight):
+            found.append(outcome)
+        else:
+            others.append(NotAWeight(value.name or "", tensor.nbytes, outcome))
+    return tuple(found), tuple(others)
+
+
+def _weight(value: ir.Value, tensor: ir.TensorProtocol, *, in_main: bool) -> Weight | str:
+    readers = walk.readers(value)
+    if not readers or value.is_graph_output():
+        return "it is an output of the graph" if value.is_graph_output() else "no node reads it"
+    axes: set[int] = set()
+    roles: list[str] = []
+    for node in readers:
+        row = row_of(node)
+        if row is None:
+            return f"{node.op_type} has no row in the operator table"
+        ports = {port.name: port for port in (row.weights(node) if row.weights else ())}
+        for name in _ports_of(node, value):
+            if name not in ports:
+                return f"{node.op_type} does not read it as a weight (input {name})"
+            axes.add(ports[name].axis % len(tensor.shape))
+            roles.append(ports[name].role)
+    if len(axes) > 1:
+        return "its readers take different axes as channels"
+    node = readers[0]
+    row = row_of(node)
+    assert row is not None  # asked for above
+    linear = row.linear(node) if row.linear and in_main else None
+    if linear is not None and inputs(node).get(linear.w) is not value:
+        linear = None
+    return Weight(
+        name=value.name or "",
+        value=value,
+        node=node,
+        axis=axes.pop(),
+        role=roles[0],
+        linear=linear,
+        shape=tuple(int(dim) for dim in tensor.shape),
+        size_bytes=tensor.nbytes,
+    )
+
+
+def _ports_of(node: ir.Node, value: ir.Value) -> Iterable[str]:
+    return [name for name, read in inputs(node).items() if read is value]

@@ -1,0 +1,44 @@
+"""Gram matrices of the inputs of linear nodes: what rounding and repair are fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsqueeze.facts.store import Fact
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Gram:
+    """Second moments of the rows that a weight matrix is multiplied with.
+
+    Attributes:
+        matrix: Mean of x xᵀ over the rows, shape (groups, features, features), float32.
+        rows: Number of rows seen, per group.
+    """
+
+    matrix: Array
+    rows: int
+
+
+class Grams(Mapping[str, Gram]):
+    """Gram matrices by weight name, each read from its record when it is asked for."""
+
+    def __init__(self, fact: Fact) -> None:
+        self._fact = fact
+
+    def __getitem__(self, name: str) -> Gram:
+        place = self._fact.values["weights"][name]
+        return Gram(np.asarray(self._fact.arrays[place["array"]]), int(place["rows"]))
+
+    def __iter__(self) -> Any:
+        return iter(self._fact.values["weights"])
+
+    def __len__(self) -> int:
+        return len(self._fact.values["weights"])

@@ -1,0 +1,218 @@
+"""What an ONNX file must hold before anything else looks at it: files come from anywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from onnxsqueeze.errors import ModelError
+
+_EXPORT_AGAIN = "  Export the model again; the file is not valid ONNX."
+
+
+def subgraph_protos(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that the node itself holds."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graph and every graph inside it."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraph_protos(node):
+            yield from graph_protos(inner)
+
+
+def tensor_protos(
+    nodes: Iterable[onnx.NodeProto], initializers: Iterable[onnx.TensorProto] = ()
+) -> Iterator[onnx.TensorProto]:
+    """Yield the initializers, then every tensor of the nodes' attributes and subgraphs."""
+    yield from initializers
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+        for graph in subgraph_protos(node):
+            yield from tensor_protos(graph.node, graph.initializer)
+
+
+def all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor of the model, functions included."""
+    yield from tensor_protos(proto.graph.node, proto.graph.initializer)
+    for function in proto.functions:
+        yield from tensor_protos(function.node)
+
+
+def external_location(tensor: onnx.TensorProto) -> str | None:
+    """Return the file name that the tensor gives for its data, or None if it holds it itself."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return None
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+
+
+def check_model(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse a model that holds what this package cannot carry, or what no ONNX file may hold.
+
+    Raises:
+        ModelError: For a missing graph or output, training info, a sparse initializer, an unknown
+            opset, a name that is produced twice, a value that is read but never produced, a tensor
+            whose data does not fit its shape, or external data that is missing, too short, or
+            outside the model's folder.
+    """
+    if not proto.HasField("graph"):
+        raise ModelError(f"{path} holds no graph\n  It is not an ONNX model. Check the path.")
+    if not proto.graph.output:
+        raise ModelError(f"{path} has a graph without outputs\n{_EXPORT_AGAIN}")
+    if proto.training_info:
+        raise ModelError(
+            f"{path} holds {len(proto.training_info)} training graph(s), and only inference "
+            "models can be compressed\n  Export the model for inference."
+        )
+    _check_opsets(proto, path)
+    _check_graph(proto.graph, frozenset(), str(path))
+    for function in proto.functions:
+        _check_names(
+            function.node, list(function.input), list(function.output), frozenset(),
+            f"{path}, function {function.name!r}",
+        )  # fmt: skip
+    for tensor in all_tensors(proto):
+        _check_tensor(tensor, path)
+
+
+def _check_opsets(proto: onnx.ModelProto, path: Path) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    version = versions.get("", versions.get("ai.onnx"))
+    if version is None:
+        if all(node.domain not in ("", "ai.onnx") for node in proto.graph.node):
+            return
+        raise ModelError(f"{path} does not say which ONNX opset it uses\n{_EXPORT_AGAIN}")
+    if not 1 <= version <= newest:
+        raise ModelError(
+            f"{path} uses ONNX opset {version}, and the installed onnx knows 1 to {newest}\n"
+            "  Update the onnx package, or export the model with an older opset."
+        )
+
+
+def _check_graph(graph: onnx.GraphProto, outer: frozenset[str], place: str) -> None:
+    if graph.sparse_initializer:
+        raise ModelError(
+            f"sparse initializer {graph.sparse_initializer[0].values.name!r} cannot be carried, "
+            f"only dense ones\n  In {place}.\n  Store it densely; zeros can be packed again later."
+        )
+    constants = [tensor.name for tensor in graph.initializer]
+    inputs = [value.name for value in graph.input]
+    _refuse_twice(constants, "initializer", place)
+    _refuse_twice(inputs, "input", place)
+    start = list(dict.fromkeys([*inputs, *constants]))
+    _check_names(graph.node, start, [value.name for value in graph.output], outer, place)
+
+
+def _check_names(
+    nodes: Iterable[onnx.NodeProto],
+    start: list[str],
+    outputs: list[str],
+    outer: frozenset[str],
+    place: str,
+) -> None:
+    nodes = list(nodes)
+    produced = [*start, *(name for node in nodes for name in node.output if name)]
+    _refuse_twice(produced, "value", place)
+    known = outer.union(produced)
+    for node in nodes:
+        label = f"node {node.name!r} ({node.op_type})"
+        missing = next((name for name in node.input if name and name not in known), None)
+        if missing is not None:
+            raise ModelError(
+                f"{label} reads {missing!r}, which nothing produces\n"
+                f"  In {place}.\n{_EXPORT_AGAIN}"
+            )
+        for graph in subgraph_protos(node):
+            _check_graph(graph, known, f"{place}, {label}")
+    for name in outputs:
+        if name not in known:
+            raise ModelError(
+                f"output {name!r} is produced by nothing\n  In {place}.\n{_EXPORT_AGAIN}"
+            )
+
+
+def _refuse_twice(names: list[str], kind: str, place: str) -> None:
+    if len(set(names)) == len(names):
+        return
+    seen: set[str] = set()
+    twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    raise ModelError(f"{kind} {twice!r} is defined twice\n  In {place}.\n{_EXPORT_AGAIN}")
+
+
+def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
+    try:
+        dtype = ir.DataType(tensor.data_type)
+    except ValueError:
+        dtype = ir.DataType.UNDEFINED
+    if dtype == ir.DataType.UNDEFINED or min(tensor.dims, default=0) < 0:
+        raise ModelError(
+            f"tensor {tensor.name!r} has data type {tensor.data_type} and shape "
+            f"{list(tensor.dims)}, which mean nothing\n  In {path}.\n{_EXPORT_AGAIN}"
+        )
+    location = external_location(tensor)
+    if dtype == ir.DataType.STRING:
+        if location is not None:
+            raise ModelError(
+                f"string tensor {tensor.name!r} has external data, which ONNX does not allow\n"
+                f"  In {path}.\n{_EXPORT_AGAIN}"
+            )
+        return
+    needed = math.ceil(math.prod(tensor.dims) * dtype.bitwidth / 8)
+    if location is not None:
+        _check_external(tensor, location, needed, path)
+    elif tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
+        raise ModelError(
+            f"tensor {tensor.name!r} holds {len(tensor.raw_data)} bytes, and {dtype.name} "
+            f"{list(tensor.dims)} needs {needed}\n  In {path}.\n{_EXPORT_AGAIN}"
+        )
+
+
+def _check_external(tensor: onnx.TensorProto, location: str, needed: int, path: Path) -> None:
+    what = f"external data of {tensor.name!r}"
+    folder = path.resolve().parent
+    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+        raise ModelError(
+            f"{what} is at {location!r}, which is not a path inside the model's folder\n"
+            f"  {path} asks for it. Data outside {folder} is never read: the file may be anyone's."
+        )
+    target = folder / location
+    if not target.resolve().is_relative_to(folder):
+        raise ModelError(
+            f"{what} is at {location!r}, a link that leaves the model's folder\n"
+            f"  It leads to {target.resolve()}. Copy the data into {folder}."
+        )
+    if not target.is_file():
+        raise ModelError(
+            f"{what} is missing: there is no file {location!r} beside the model\n"
+            f"  {path} asks for {target}. Put the data file there; it belongs to the model."
+        )
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", needed))
+    except ValueError:
+        offset = length = -1
+    size = target.stat().st_size
+    if offset < 0 or length != needed or offset + needed > size:
+        raise ModelError(
+            f"{what} is bytes {entries.get('offset', 0)} to +{entries.get('length', needed)} of a "
+            f"file of {size}, and its shape {list(tensor.dims)} needs {needed}\n"
+            f"  The file is {target}. It may be cut short: copy or export it again."
+        )
+    if target.stat().st_nlink > 1:
+        raise ModelError(
+            f"{what} is at {location!r}, a file with several hard links\n"
+            f"  It may belong to something else. Copy {target} to a file of its own."
+        )

@@ -1,0 +1,210 @@
+"""Measure all that planning needs, each kind once: what is in the store is not measured again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxsqueeze.analysis.grids import integer_candidates
+from onnxsqueeze.analysis.weights import Weight, weights
+from onnxsqueeze.data.samples import Samples
+from onnxsqueeze.facts import ranges as range_records
+from onnxsqueeze.facts.bundle import Facts
+from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze.facts.store import Key, Store
+from onnxsqueeze.facts.weights import WeightFacts
+from onnxsqueeze.measure.grams import grams
+from onnxsqueeze.measure.ranges import SMALLEST_OPSET, ranges
+from onnxsqueeze.measure.sensitivity import sensitivity
+from onnxsqueeze.passes.round_weights import pruned
+from onnxsqueeze.runtime.shapes import measured_shapes
+
+Progress = Callable[[str, int, int], None]
+
+TRIED_SAMPLES, TRIED_SAMPLES_LARGE = 4, 2
+"""Samples that each weight is tried on; the same few for all, so that they compare."""
+LARGE_ELEMENTS = 30_000_000
+"""A model whose tensors of one run have more elements than this is tried on fewer samples."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: one cleaned model and its calibration samples.
+
+    Attributes:
+        model: The normalised model.
+        model_sha256: Fingerprint of the file that it was made from.
+        samples: Calibration samples.
+        is_synthetic: Whether the samples are random, so that nothing may be fitted to them.
+        prune_below: Magnitude under which weights become zero, or None.
+        seed: Seed of the choice of rows.
+    """
+
+    model: ir.Model
+    model_sha256: str
+    samples: Samples
+    is_synthetic: bool = False
+    prune_below: float | None = None
+    seed: int = 0
+
+    @property
+    def key(self) -> Key:
+        """What every measurement of this subject depends on."""
+        return {"model": self.model_sha256, "data": self.samples.fingerprint, "seed": self.seed}
+
+
+def collect(
+    subject: Subject, store: Store, *, with_ranges: bool, progress: Progress | None = None
+) -> Facts:
+    """Return the facts of one model, measured or found in ``store``.
+
+    Args:
+        subject: The model and its calibration samples.
+        store: Where records are kept.
+        with_ranges: Whether activations are calibrated too; only integer kernels need it.
+        progress: Called with (stage, done, all).
+    """
+    tell = progress or (lambda stage, done, total: None)
+    found, others = weights(subject.model)
+    shapes = _shapes(subject, store)
+    measured = {} if subject.is_synthetic else _grams(subject, found, shapes, store, tell)
+    damage = _damage(subject, found, shapes, store, tell)
+    described = tuple(_described(subject, weight, measured, damage) for weight in found)
+    return Facts(
+        model_sha256=subject.model_sha256,
+        data_sha256=None if subject.is_synthetic else subject.samples.fingerprint,
+        shapes=shapes,
+        weights=described,
+        left_alone={other.name: other.reason for other in others},
+        grams=measured,
+        ranges=_ranges(subject, shapes, store, tell) if with_ranges else {},
+    )
+
+
+def _shapes(subject: Subject, store: Store) -> dict[str, tuple[int, ...]]:
+    saved = store.get("shapes", subject.key)
+    if saved is None:
+        shapes = measured_shapes(subject.model, subject.samples[0])
+        saved = store.put("shapes", subject.key, {name: list(dims) for name, dims in shapes.items()})
+    return {name: tuple(dims) for name, dims in saved.values.items()}
+
+
+def _grams(
+    subject: Subject,
+    found: Sequence[Weight],
+    shapes: Mapping[str, tuple[int, ...]],
+    store: Store,
+    tell: Progress,
+) -> Mapping[str, Gram]:
+    return grams(
+        subject.model,
+        found,
+        subject.samples,
+        shapes,
+        store=store,
+        key=subject.key,
+        seed=subject.seed,
+        progress=lambda done, total: tell("input statistics", done, total),
+    )
+
+
+def _damage(
+    subject: Subject,
+    found: Sequence[Weight],
+    shapes: Mapping[str, tuple[int, ...]],
+    store: Store,
+    tell: Progress,
+) -> Mapping[str, float]:
+    saved = store.get("sensitivity", subject.key)
+    if saved is None:
+        elements = sum(math.prod(dims) for dims in shapes.values())
+        tried = TRIED_SAMPLES if elements <= LARGE_ELEMENTS else TRIED_SAMPLES_LARGE
+        count = min(tried, len(subject.samples))
+        chosen = [subject.samples[i * len(subject.samples) // count] for i in range(count)]
+        finite = [weight for weight in found if _largest(weight)[1] == 0]
+        damage = sensitivity(
+            subject.model,
+            finite,
+            chosen,
+            progress=lambda done, total: tell("sensitivity of weights", done, total),
+        )
+        saved = store.put("sensitivity", subject.key, damage)
+    return saved.values
+
+
+def _largest(weight: Weight) -> tuple[float, int]:
+    """Return the largest finite magnitude, and how many values are not finite."""
+    assert weight.value.const_value is not None  # ONNX: an initializer has a value
+    values = weight.value.const_value.numpy()
+    finite = np.isfinite(values)
+    bad = int(values.size - finite.sum())
+    return float(np.abs(np.where(finite, values, 0)).max(initial=0.0)), bad
+
+
+def _described(
+    subject: Subject,
+    weight: Weight,
+    measured: Mapping[str, Gram],
+    damage: Mapping[str, float],
+) -> WeightFacts:
+    tensor = weight.value.const_value
+    assert tensor is not None  # ONNX: an initializer has a value
+    largest, not_finite = _largest(weight)
+    values = pruned(tensor.numpy(), subject.prune_below)
+    return WeightFacts(
+        name=weight.name,
+        node=weight.node.name or "",
+        operator=weight.node.op_type,
+        role=weight.role,
+        shape=weight.shape,
+        axis=weight.axis,
+        item_bytes=tensor.dtype.itemsize,
+        largest=largest,
+        not_finite=not_finite,
+        zeros=int(values.size - np.count_nonzero(values)),
+        damage=damage.get(weight.name),
+        rows=measured[weight.name].rows if weight.name in measured else 0,
+    )
+
+
+def watched(
+    model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[list[str], dict[str, tuple[int, int]]]:
+    """Return the tensors that integer kernels read and write, and of those read channel axis and rank."""
+    tensors: dict[str, None] = {}
+    moments: dict[str, tuple[int, int]] = {}
+    axes = {w.input_name: w.linear.x_axis for w in weights(model)[0] if w.linear is not None}
+    for candidate in integer_candidates(model):
+        if candidate.reason:
+            continue
+        tensors |= dict.fromkeys(t for t in (candidate.x, candidate.closes) if t in shapes)
+        if candidate.x in axes and candidate.x in shapes:
+            moments[candidate.x] = axes[candidate.x], len(shapes[candidate.x])
+    return list(tensors), moments
+
+
+def _ranges(
+    subject: Subject, shapes: Mapping[str, tuple[int, ...]], store: Store, tell: Progress
+) -> range_records.Ranges:
+    if subject.model.graph.opset_imports.get("", 0) < SMALLEST_OPSET:
+        return {}
+    saved = store.get("ranges", subject.key)
+    if saved is None:
+        tensors, moments = watched(subject.model, shapes)
+        if not tensors:
+            return {}
+        measured = ranges(
+            subject.model,
+            subject.samples,
+            tensors,
+            moments=moments,
+            progress=lambda done: tell("calibration", done, len(subject.samples)),
+        )
+        values, arrays = range_records.to_record(measured)
+        saved = store.put("ranges", subject.key, values, arrays)
+    return range_records.from_record(saved)

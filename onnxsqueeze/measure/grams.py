@@ -1,0 +1,176 @@
+"""Gram matrices of the inputs of linear nodes, from a stream of samples, in bounded memory.
+
+Nodes go through in groups: a group's inputs are the outputs of a session that runs no further than it
+must, and a group is as large as the memory for its tensors and matrices allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxsqueeze.analysis.weights import Weight
+from onnxsqueeze.facts.grams import Grams
+from onnxsqueeze.facts.store import Key, Store
+from onnxsqueeze.measure.ranges import cores
+from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime.shapes import Shape
+
+Array = npt.NDArray[Any]
+Samples = Sequence[Mapping[str, Array]]
+
+MOST_FEATURES = 6144
+"""Above this a Gram matrix is over 150 MB and its factorisation takes minutes."""
+ROWS_PER_FEATURE = 8
+FEWEST_ROWS, MOST_ROWS = 4096, 32768
+ROWS_AT_ONCE = 1024
+GROUP_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One distinct matrix: the weights that share it, and what it takes."""
+
+    weights: tuple[Weight, ...]
+    features: int
+    groups: int
+    tensor_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.tensor_bytes + 4 * self.groups * self.features**2
+
+
+def grams(
+    model: ir.Model,
+    weights: Sequence[Weight],
+    samples: Samples,
+    shapes: Mapping[str, Shape],
+    *,
+    store: Store,
+    key: Key,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Grams:
+    """Return the Gram matrix of the input of every linear weight, saved in ``store`` under ``key``.
+
+    Weights that are no matrix product, or have over ``MOST_FEATURES`` features, have none.
+
+    Args:
+        model: A normalised model.
+        weights: Its weights.
+        samples: Feeds.
+        shapes: Measured shape of every tensor.
+        store: Where the record is kept, or found.
+        key: What makes this measurement what it is.
+        seed: Seed of the choice of rows.
+        progress: Called with (done, all) of samples times groups.
+    """
+    saved = store.get("grams", key)
+    if saved is not None:
+        return Grams(saved)
+    groups = list(_grouped(_jobs(weights, shapes)))
+    arrays: dict[str, Array] = {}
+    places: dict[str, dict[str, Any]] = {}
+    for number, group in enumerate(groups):
+        done = number * len(samples)
+        sums = _one_pass(
+            model, group, samples, seed,
+            lambda step, done=done: progress and progress(done + step, len(groups) * len(samples)),
+        )
+        for job, (total, rows) in zip(group, sums, strict=True):
+            array = f"g{len(arrays)}"
+            arrays[array] = (total / max(rows, 1)).astype(np.float32)
+            places |= {weight.name: {"array": array, "rows": rows} for weight in job.weights}
+    return Grams(store.put("grams", key, {"weights": places}, arrays))
+
+
+def _jobs(weights: Sequence[Weight], shapes: Mapping[str, Shape]) -> Iterator[_Job]:
+    """Yield one job per distinct input: equal tensor, operator and attributes see equal rows."""
+    found: dict[tuple[Any, ...], list[Weight]] = {}
+    for weight in weights:
+        if weight.linear is not None and weight.input_name in shapes:
+            attributes = sorted((a.name, str(a.value)) for a in weight.node.attributes.values())
+            features = weight.linear.matrix(weight.node, _empty(weight.shape)).shape
+            if features[2] <= MOST_FEATURES:
+                same = (weight.input_name, weight.node.op_type, str(attributes), features[0], features[2])
+                found.setdefault(same, []).append(weight)
+    for (tensor, _, _, groups, features), sharing in found.items():
+        size = 4 * int(np.prod(shapes[tensor]))
+        yield _Job(tuple(sharing), features, groups, size)
+
+
+def _empty(shape: tuple[int, ...]) -> Array:
+    """Return an array of this shape that takes no memory."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def _grouped(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
+    group: list[_Job] = []
+    for job in jobs:
+        if group and sum(other.size_bytes for other in group) + job.size_bytes > GROUP_BYTES:
+            yield group
+            group = []
+        group.append(job)
+    if group:
+        yield group
+
+
+def _one_pass(
+    model: ir.Model, group: list[_Job], samples: Samples, seed: int, step: Callable[[int], Any]
+) -> list[tuple[Array, int]]:
+    tensors = list(dict.fromkeys(job.weights[0].input_name for job in group))
+    fed = {value.name for value in model.graph.inputs}
+    made = None
+    if exposed := [name for name in tensors if name not in fed]:
+        made = ort.session(ort.expose(model, exposed), threads=cores(), low_memory=True)
+    sums = [_Sum(job) for job in group]
+    rng = np.random.default_rng(seed)
+    for number in range(len(samples)):
+        feed = samples[number]
+        values = dict(feed)
+        if made is not None:
+            needed = {one.name for one in made.get_inputs()}
+            values |= ort.run(made, {name: feed[name] for name in needed})
+        for job, one in zip(group, sums, strict=True):
+            one.add(_rows(job, values[job.weights[0].input_name], len(samples), rng))
+        step(number + 1)
+    return [one.result() for one in sums]
+
+
+class _Sum:
+    """A growing sum of x xᵀ; rows wait until there are enough for one fast product."""
+
+    def __init__(self, job: _Job) -> None:
+        self._total = np.zeros((job.groups, job.features, job.features), np.float32)
+        self._waiting: list[Array] = []
+        self._rows = 0
+
+    def add(self, rows: Array) -> None:
+        self._waiting.append(rows)
+        self._rows += rows.shape[1]
+        if sum(part.shape[1] for part in self._waiting) >= ROWS_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            rows = np.concatenate(self._waiting, axis=1)
+            self._total += np.matmul(rows.transpose(0, 2, 1), rows)
+            self._waiting = []
+
+    def result(self) -> tuple[Array, int]:
+        self._flush()
+        return self._total, self._rows
+
+
+def _rows(job: _Job, x: Array, samples: int, rng: np.random.Generator) -> Array:
+    weight = job.weights[0]
+    assert weight.linear is not None  # jobs are made of linear weights
+    wanted = min(max(ROWS_PER_FEATURE * job.features, FEWEST_ROWS), MOST_ROWS)
+    rows = weight.linear.rows(weight.node, x, weight.shape, -(-wanted // samples), rng)
+    return rows.astype(np.float32, copy=False)

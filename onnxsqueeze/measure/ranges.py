@@ -1,0 +1,218 @@
+"""Calibration in one streaming pass: the graph itself computes what is kept of each tensor.
+
+Next to each watched tensor stand a strided sample, the minima and maxima along its last axis and, where
+asked for, per-channel moments. They run right after the tensor is made, so that it can be freed as in a
+plain run; what leaves the graph is small, whatever the size of the tensors and the number of samples.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxsqueeze.facts.ranges import Ranges, TensorRange
+from onnxsqueeze.numerics.histogram import Histogram, histogram
+from onnxsqueeze.runtime import ort
+
+Array = npt.NDArray[Any]
+
+SAMPLED = 4096
+"""A tensor gives between this and twice as many sampled elements per run (all, if it has fewer)."""
+SMALLEST_OPSET = 18
+"""Reductions take their axes as an input from here on."""
+
+
+def cores() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class _Running:
+    """What has been seen of one tensor so far."""
+
+    count: float = 0.0
+    low: float = np.inf
+    high: float = -np.inf
+    not_finite: int = 0
+    sample: Histogram | None = None
+    extremes: Histogram | None = None
+    sums: list[Array] = field(default_factory=list)
+
+    def add(self, out: Mapping[str, Array]) -> None:
+        size = float(out["size"].prod())
+        self.count += size
+        sample = out["sample"].astype(np.float64)
+        finite = sample[np.isfinite(sample)]
+        self.not_finite += sample.size - finite.size
+        edges = np.concatenate([_fewer(out["low"], np.minimum), _fewer(out["high"], np.maximum)])
+        edges = edges[np.isfinite(edges)]
+        if finite.size:
+            self.sample = _merged(self.sample, finite)
+        if edges.size:
+            self.low, self.high = min(self.low, edges.min()), max(self.high, edges.max())
+            self.extremes = _merged(self.extremes, edges)
+        if "mean" in out:
+            moments = [out[key].astype(np.float64) * size for key in ("mean", "mean_square")]
+            same = self.sums and self.sums[0].shape == moments[0].shape
+            self.sums = [a + b for a, b in zip(self.sums, moments, strict=True)] if same else moments
+
+    def result(self) -> TensorRange:
+        nothing = Histogram(0, 0, np.zeros(1))
+        mean, square = [s / self.count for s in self.sums] or (np.zeros(0), np.zeros(0))
+        seen = self.extremes is not None
+        return TensorRange(
+            count=self.count,
+            low=float(self.low) if seen else 0.0,
+            high=float(self.high) if seen else 0.0,
+            not_finite=self.not_finite,
+            sample=self.sample or nothing,
+            extremes=self.extremes or nothing,
+            mean=mean,
+            mean_square=square,
+        )
+
+
+def _merged(histogram_so_far: Histogram | None, values: Array) -> Histogram:
+    new = histogram(values)
+    return new if histogram_so_far is None else histogram_so_far.merge(new)
+
+
+def _fewer(values: Array, reduce: np.ufunc) -> Array:
+    flat = values.astype(np.float64).ravel()
+    if flat.size <= SAMPLED:
+        return flat
+    result: Array = reduce.reduceat(flat, np.arange(0, flat.size, -(-flat.size // SAMPLED)))
+    return result
+
+
+def ranges(
+    model: ir.Model,
+    samples: Iterable[Mapping[str, Array]],
+    tensors: Sequence[str],
+    *,
+    moments: Mapping[str, tuple[int, int]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Ranges:
+    """Return what was seen of each of ``tensors`` over all samples, in one pass and bounded memory.
+
+    Args:
+        model: A normalised model of opset 18 or later.
+        samples: Feeds; their shapes may differ.
+        tensors: Names of floating-point values of the main graph.
+        moments: For some of the tensors, the axis whose entries get a mean and a mean square each, and
+            the tensor's rank.
+        progress: Called with the number of samples done.
+
+    Raises:
+        ValueError: If the model's opset is under 18.
+    """
+    watched, keys = instrumented(model, tensors, moments or {})
+    made = ort.session(watched, threads=cores(), low_memory=True)
+    running = {name: _Running() for name in tensors}
+    for number, feed in enumerate(samples):
+        outputs = ort.run(made, feed)
+        for name in tensors:
+            running[name].add({key: outputs[output] for key, output in keys[name].items()})
+        if progress is not None:
+            progress(number + 1)
+    return {name: one.result() for name, one in running.items()}
+
+
+def instrumented(
+    model: ir.Model, tensors: Sequence[str], moments: Mapping[str, tuple[int, int]]
+) -> tuple[ir.Model, dict[str, dict[str, str]]]:
+    """Return a copy of ``model`` that outputs statistics only, and the outputs' names by tensor and kind."""
+    opset = model.graph.opset_imports.get("", 0)
+    if opset < SMALLEST_OPSET:
+        raise ValueError(f"calibration needs opset {SMALLEST_OPSET} or later, and the model has {opset}")
+    copy = model.clone()
+    graph = copy.graph
+    values = {value.name: value for value in graph.inputs}
+    values |= {output.name: output for node in graph for output in node.outputs}
+    constants = {
+        key: graph_constant(graph, f"onnxsqueeze.{key}", value)
+        for key, value in {"all": [-1], "cut": [2 * SAMPLED], "two": [2], "one": [1], "zero": [0]}.items()
+    }
+    graph.outputs.clear()
+    keys: dict[str, dict[str, str]] = {}
+    for name in tensors:
+        value = values[name]
+        nodes, made = _statistics(value, constants)
+        if name in moments:
+            more, means = _moments(graph, value, *moments[name])
+            nodes, made = nodes + more, made | means
+        producer = value.producer()
+        if producer is None:
+            first = next(iter(graph), None)
+            if first is None:
+                graph.extend(nodes)
+            else:
+                graph.insert_before(first, nodes)
+        else:
+            graph.insert_after(producer, nodes)
+        keys[name] = {}
+        for key, output in made.items():
+            output.name = f"onnxsqueeze.{len(keys)}.{key}"
+            graph.outputs.append(output)
+            keys[name][key] = output.name
+    return copy, keys
+
+
+def graph_constant(graph: ir.Graph, name: str, value: Any) -> ir.Value:
+    """Return a new int64 initializer of ``graph``."""
+    tensor = ir.tensor(np.asarray(value, np.int64), name=name)
+    constant = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
+    graph.register_initializer(constant)
+    return constant
+
+
+def _typed(value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    value.type = ir.TensorType(dtype)
+    return value
+
+
+def _statistics(
+    value: ir.Value, constants: Mapping[str, ir.Value]
+) -> tuple[list[ir.Node], dict[str, ir.Value]]:
+    """Return the nodes and outputs that sample a value with an odd stride and reduce its last axis."""
+    nodes: list[ir.Node] = []
+
+    def op(kind: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
+        nodes.append(ir.node(kind, inputs, attributes))
+        return nodes[-1].outputs[0]
+
+    dtype = value.dtype or ir.DataType.FLOAT
+    flat = op("Reshape", value, constants["all"])
+    size = _typed(op("Shape", flat), ir.DataType.INT64)
+    # An odd stride: an even one would meet the same channel again and again.
+    stride = op("Add", op("Mul", op("Div", size, constants["cut"]), constants["two"]), constants["one"])
+    sample = op("Slice", flat, constants["zero"], size, constants["zero"], stride)
+    outputs = {
+        "size": size,
+        "sample": _typed(sample, dtype),
+        "low": _typed(op("ReduceMin", value, constants["all"], keepdims=0), dtype),
+        "high": _typed(op("ReduceMax", value, constants["all"], keepdims=0), dtype),
+    }
+    return nodes, outputs
+
+
+def _moments(
+    graph: ir.Graph, value: ir.Value, axis: int, rank: int
+) -> tuple[list[ir.Node], dict[str, ir.Value]]:
+    """Return the nodes and outputs for the mean and the mean square of each entry of ``axis``."""
+    name = f"onnxsqueeze.not{axis % rank}of{rank}"
+    others = [other for other in range(rank) if other != axis % rank]
+    axes = graph.initializers.get(name) or graph_constant(graph, name, others)
+    dtype = value.dtype or ir.DataType.FLOAT
+    mean = ir.node("ReduceMean", [value, axes], {"keepdims": 0})
+    squares = ir.node("Mul", [value, value])
+    square = ir.node("ReduceMean", [squares.outputs[0], axes], {"keepdims": 0})
+    outputs = {"mean": _typed(mean.outputs[0], dtype), "mean_square": _typed(square.outputs[0], dtype)}
+    return [mean, squares, square], outputs

@@ -1,0 +1,158 @@
+"""Validation: everything measured about a pair of models before one replaces the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxsqueeze.data.samples import Samples
+from onnxsqueeze.errors import ModelError
+from onnxsqueeze.facts.records import Coverage, Latency, Validation
+from onnxsqueeze.graph.io import read, size_bytes
+from onnxsqueeze.measure.fidelity import Progress, fidelity
+from onnxsqueeze.measure.latency import latency
+from onnxsqueeze.measure.machine import machine
+from onnxsqueeze.measure.placement import placement
+from onnxsqueeze.runtime import ort
+
+LOADS = 3
+"""Times that each model is loaded, in turns; the fastest counts."""
+
+
+def validate(
+    original: Path,
+    result: Path,
+    samples: Samples,
+    *,
+    metric: str = "auto",
+    provider: str = "cpu",
+    threads: int = 1,
+    seed: int = 0,
+    coverage: tuple[Coverage, ...] = (),
+    with_latency: bool = True,
+    progress: Progress | None = None,
+) -> Validation:
+    """Return the result held against the original: fidelity, latency, placement, bytes, load time.
+
+    Fidelity is measured twice: with sessions as users make them, and with optimization off, which
+    shows what the graph itself says. ONNX Runtime's own rewriting is the difference.
+
+    Args:
+        original: File of the original.
+        result: File of the result.
+        samples: At least one.
+        metric: See ``numerics.metrics.metric_named``.
+        provider: Execution provider of everything that is run.
+        threads: Threads of each session.
+        seed: Seed of the bootstrap.
+        coverage: Planned against done, to be part of the record.
+        with_latency: Whether to time the models; without, ``latency`` is empty.
+        progress: Told of each stage and sample.
+
+    Raises:
+        ModelError: If inputs or outputs of the two differ in name, order, type or rank, or one of
+            the models does not load or run.
+        DataError: If the metric does not fit the samples or the outputs.
+        ProviderError: If the provider is not there.
+    """
+    check_same_interface(original, result)
+    fidelities = tuple(
+        fidelity(
+            original,
+            result,
+            samples,
+            metric,
+            provider=provider,
+            optimization=optimization,
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
+        for optimization in ("default", "off")
+    )
+    tell = progress or _silent
+    timings: tuple[Latency, ...] = ()
+    if with_latency:
+        tell("latency", 0, 1)
+        timings = (latency(original, result, samples, provider=provider, threads=threads),)
+        tell("latency", 1, 1)
+    tell("placement", 0, 1)
+    placements = placement(original, provider), placement(result, provider)
+    tell("placement", 1, 1)
+    tell("load time", 0, 1)
+    original_load_ms, result_load_ms = _load_ms(original, result, provider, threads)
+    tell("load time", 1, 1)
+    return Validation(
+        fidelity=fidelities,
+        latency=timings,
+        placement_original=placements[0],
+        placement_result=placements[1],
+        coverage=coverage,
+        original_bytes=size_bytes(original),
+        result_bytes=size_bytes(result),
+        original_load_ms=original_load_ms,
+        result_load_ms=result_load_ms,
+        machine=machine(),
+    )
+
+
+def _silent(_stage: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
+def _load_ms(original: Path, result: Path, provider: str, threads: int) -> tuple[float, float]:
+    """Return the shortest wall time to make a session of each, in ms."""
+    spent: tuple[list[float], list[float]] = ([], [])
+    for _ in range(LOADS):
+        for path, times in zip((original, result), spent, strict=True):
+            start = time.perf_counter()
+            ort.session(path, provider=provider, threads=threads)
+            times.append((time.perf_counter() - start) * 1000)
+    return min(spent[0]), min(spent[1])
+
+
+def check_same_interface(original: Path, result: Path) -> None:
+    """Refuse two models that cannot be fed alike, or whose outputs cannot be compared.
+
+    Names, their order, element types and, where both files say it, the number of axes must agree.
+    Sizes of axes may differ: what a file declares of them is often wrong, and a run will tell.
+
+    Raises:
+        ModelError: Naming every difference.
+    """
+    before, after = read(original).graph, read(result).graph
+    differences = [
+        *_differences("input", _fed(before), _fed(after)),
+        *_differences("output", list(before.outputs), list(after.outputs)),
+    ]
+    if differences:
+        raise ModelError(
+            f"the two models differ in {len(differences)} point(s) of their inputs and outputs\n"
+            + "".join(f"  {difference}\n" for difference in differences)
+            + f"  The original is {original}, the result is {result}.\n"
+            "  Hold a model against the one that it was made from."
+        )
+
+
+def _fed(graph: ir.Graph) -> list[ir.Value]:
+    return [value for value in graph.inputs if value.name not in graph.initializers]
+
+
+def _differences(what: str, before: list[ir.Value], after: list[ir.Value]) -> Iterator[str]:
+    old, new = {str(v.name): v for v in before}, {str(v.name): v for v in after}
+    if list(old) != list(new):
+        yield f"{what}s are {list(old)} in the original and {list(new)} in the result"
+    for name in old.keys() & new.keys():
+        one, other = old[name], new[name]
+        if one.type != other.type:
+            yield f"{what} {name!r} is {one.type} in the original and {other.type} in the result"
+        if one.shape is not None and other.shape is not None:
+            ranks = one.shape.rank(), other.shape.rank()
+            if ranks[0] != ranks[1]:
+                yield (
+                    f"{what} {name!r} has {ranks[0]} axes in the original"
+                    f" and {ranks[1]} in the result"
+                )

@@ -1,0 +1,40 @@
+"""How far one array is from another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+EXACT_DB = 999.0
+"""Stands for an infinite signal to noise ratio in records and reports."""
+
+
+def relative_energy(original: Array, result: Array) -> float:
+    """Return ``‖y − y'‖² / ‖y‖²``: 0 for equal arrays; infinite if only the original is zero.
+
+    Example:
+        >>> relative_energy(np.array([3.0, 4.0]), np.array([3.0, 4.5]))
+        0.01
+    """
+    signal = float(np.square(original.astype(np.float64)).sum())
+    noise = float(np.square(original.astype(np.float64) - result.astype(np.float64)).sum())
+    if noise == 0:
+        return 0.0
+    return noise / signal if signal > 0 else float("inf")
+
+
+def sqnr_db(original: Array, result: Array) -> float:
+    """Return the signal to quantization noise ratio in dB, 999 for equal arrays.
+
+    Example:
+        >>> round(sqnr_db(np.array([3.0, 4.0]), np.array([3.0, 4.5])), 1)
+        20.0
+    """
+    energy = relative_energy(original, result)
+    if energy == 0:
+        return EXACT_DB
+    return float(-10 * np.log10(energy)) if np.isfinite(energy) else -EXACT_DB

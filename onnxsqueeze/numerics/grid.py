@@ -1,0 +1,185 @@
+"""Scales, rounding to a grid and back: weights as integers, one scale per row or per block of a row.
+
+Weights are seen as matrices: row r holds the values of entry r of the axis that keeps its own scales,
+in row-major order of the other axes. A block is a run of ``block`` neighbouring values of a row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+SHRINK_STEPS = 32
+"""How many candidate scales ``mse_scale`` tries between half the largest magnitude and all of it."""
+
+
+def as_rows(weight: Array, axis: int | None) -> Array:
+    """Return ``weight`` as a matrix whose rows are the entries of ``axis`` (one row for None).
+
+    Example:
+        >>> as_rows(np.arange(6).reshape(2, 3), axis=1).tolist()
+        [[0, 3], [1, 4], [2, 5]]
+    """
+    if axis is None:
+        return weight.reshape(1, -1)
+    return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+
+
+def from_rows(rows: Array, shape: tuple[int, ...], axis: int | None) -> Array:
+    """Return the tensor of ``shape`` whose ``as_rows`` is ``rows``.
+
+    Example:
+        >>> from_rows(np.array([[0, 3], [1, 4], [2, 5]]), (2, 3), axis=1).tolist()
+        [[0, 1, 2], [3, 4, 5]]
+    """
+    if axis is None:
+        return rows.reshape(shape)
+    axis %= len(shape)
+    moved = (shape[axis], *shape[:axis], *shape[axis + 1 :])
+    return np.moveaxis(rows.reshape(moved), 0, axis)
+
+
+def largest_block(features: int, wanted: int | None) -> int | None:
+    """Return the largest divisor of ``features`` that is at most ``wanted`` and at least 8, or None.
+
+    Example:
+        >>> largest_block(384, 128), largest_block(27, 16), largest_block(7, 16)
+        (128, 9, None)
+    """
+    if wanted is None:
+        return None
+    for block in range(min(wanted, features), 7, -1):
+        if features % block == 0:
+            return block
+    return None
+
+
+def limits(bits: int) -> tuple[int, int]:
+    """Return the codes' lowest and highest value: [−127, 127] for 8 bits, [−8, 7] for 4.
+
+    Eight bits leave out −128 so that −w is stored as −q; of sixteen values none can be spared.
+    """
+    low = -(2 ** (bits - 1))
+    return (low + 1 if bits >= 8 else low), 2 ** (bits - 1) - 1
+
+
+def _blocked(rows: Array, block: int | None) -> Array:
+    return rows.reshape(rows.shape[0], -1, block or rows.shape[1])
+
+
+def to_bfloat16(scale: Array) -> Array:
+    """Return ``scale`` rounded up to the next bfloat16 value, as float32, so that no code is cut off.
+
+    Example:
+        >>> float(to_bfloat16(np.array([1.0, 1.001], np.float32))[1])
+        1.0078125
+    """
+    near = scale.astype(ml_dtypes.bfloat16)
+    up = np.nextafter(near, ml_dtypes.bfloat16(np.inf))
+    return np.where(near.astype(np.float32) < scale, up, near).astype(np.float32)
+
+
+def max_scale(rows: Array, bits: int, block: int | None = None) -> Array:
+    """Return the smallest scales that cut nothing off: ``max|w| / highest code``.
+
+    Args:
+        rows: Weights, shape (rows, features), finite.
+        bits: Bits per code.
+        block: Values per scale; None for one scale per row. Must divide ``features``.
+
+    Returns:
+        Scales in units of ``rows``, float32, shape (rows, features / block). Zeros get scale 1.
+
+    Raises:
+        ValueError: If ``rows`` holds NaN or infinity, or ``block`` does not divide the features.
+
+    Source:
+        ONNX DequantizeLinear-21; Jacob et al. 2018 (arXiv:1712.05877), eq. 1 with Z = 0.
+
+    Example:
+        >>> max_scale(np.array([[127, -50], [0, 0]], np.float32), bits=8).ravel().tolist()
+        [1.0, 1.0]
+    """
+    _check(rows, block)
+    largest = np.abs(_blocked(rows, block)).max(axis=2)
+    return np.where(largest > 0, largest / limits(bits)[1], 1).astype(np.float32)
+
+
+def _check(rows: Array, block: int | None) -> None:
+    if not np.isfinite(rows).all():
+        raise ValueError("weights must be finite, and hold NaN or infinity")
+    if block is not None and rows.shape[1] % block:
+        raise ValueError(f"block {block} does not divide {rows.shape[1]} features")
+
+
+def mse_scale(
+    rows: Array, bits: int, block: int | None = None, importance: Array | None = None
+) -> Array:
+    """Return the scales with the least weighted squared rounding error, of 32 tried per block.
+
+    Minimises ``sum_k h_k (w_k − ŵ_k)²`` over shrunk ranges: cutting off the largest values makes all
+    other steps finer. Shapes, units and errors as in ``max_scale``.
+
+    Args:
+        rows: Weights, shape (rows, features), finite.
+        bits: Bits per code.
+        block: Values per scale.
+        importance: h, shape (features,): the mean square of what each column is multiplied with.
+
+    Source:
+        Banner et al. 2019 (arXiv:1810.05723), by search instead of in closed form.
+    """
+    full = max_scale(rows, bits, block)
+    values = _blocked(rows.astype(np.float32), block)
+    weights = (
+        np.ones((1, *values.shape[1:]), np.float32)
+        if importance is None
+        else _blocked(importance.astype(np.float32)[None], block)
+    )
+    best, best_error = full, np.full(full.shape, np.inf, np.float32)
+    for shrink in np.linspace(1.0, 0.5, SHRINK_STEPS, dtype=np.float32):
+        scale = full * shrink
+        error = _error(values, scale, bits, weights)
+        best = np.where(error < best_error, scale, best)
+        best_error = np.minimum(error, best_error)
+    return best
+
+
+def _error(values: Array, scale: Array, bits: int, weights: Array) -> Array:
+    low, high = limits(bits)
+    codes = np.clip(np.rint(values / scale[:, :, None]), low, high)
+    codes *= scale[:, :, None]
+    codes -= values
+    np.square(codes, out=codes)
+    result: Array = np.einsum("rbk,rbk->rb", codes, np.broadcast_to(weights, codes.shape))
+    return result
+
+
+def to_grid(rows: Array, scale: Array, bits: int) -> Array:
+    """Return the nearest codes, int8, in the shape of ``rows``; values beyond the ends are cut off.
+
+    Example:
+        >>> to_grid(np.array([[0.26, -9.0]]), np.array([[0.5]]), bits=4).tolist()
+        [[1, -8]]
+    """
+    low, high = limits(bits)
+    blocked = rows.reshape(rows.shape[0], scale.shape[1], -1)
+    codes = np.clip(np.rint(blocked / scale[:, :, None]), low, high)
+    return codes.astype(np.int8).reshape(rows.shape)
+
+
+def from_grid(codes: Array, scale: Array) -> Array:
+    """Return the values that ``codes`` stand for, float32, in the shape of ``codes``.
+
+    Example:
+        >>> from_grid(np.array([[1, -8]], np.int8), np.array([[0.5]], np.float32)).tolist()
+        [[0.5, -4.0]]
+    """
+    blocked = codes.reshape(codes.shape[0], scale.shape[1], -1).astype(np.float32)
+    result: Array = (blocked * scale[:, :, None]).reshape(codes.shape)
+    return result

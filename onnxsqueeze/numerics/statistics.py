@@ -1,0 +1,146 @@
+"""Confidence intervals: of a lost fraction over samples, and of a median over timings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+_DRAWN_AT_ONCE = 4_000_000
+"""Sample numbers held at a time, 32 MB; the draws do not depend on it."""
+
+
+class Estimate(NamedTuple):
+    """A value with the ends of its 95% confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def lost_fraction(lost: FloatArray, whole: FloatArray) -> FloatArray:
+    """Return ``lost / |whole|``, at most 1: the part that was lost, negative for a gain.
+
+    Where the whole is 0 there is no fraction to lose: 0 if nothing was lost, else 1 (-1 for a
+    gain). An infinite loss is a loss of all.
+
+    Example:
+        >>> lost = np.array([1.0, -1.0, 0.0, 2.0, 9.0])
+        >>> lost_fraction(lost, np.array([4.0, -4.0, 0.0, 0.0, 3.0])).tolist()
+        [0.25, -0.25, 0.0, 1.0, 1.0]
+    """
+    whole = np.abs(whole)
+    ratio = np.divide(lost, whole, out=np.asarray(np.sign(lost)), where=whole > 0)
+    return np.minimum(ratio, 1.0)
+
+
+def paired_bootstrap(
+    lost: FloatArray, whole: FloatArray, *, seed: int, resamples: int = RESAMPLES
+) -> Estimate:
+    """Return the largest lost fraction of the columns, with its percentile bootstrap interval.
+
+    The statistic is ``max_k  sum_i lost[i, k] / |sum_i whole[i, k]|``: ratios of sums, not means
+    of ratios, so that IoU and relative error energy are right. Original and result were run on the
+    same sample, and a resample draws samples, so both are always drawn together. The same
+    arguments give the same interval, whatever the machine's load.
+
+    The interval is as good as the samples: a loss that none of ``N`` samples shows has interval
+    [0, 0], and may still happen in up to about ``3 / N`` of all cases.
+
+    Args:
+        lost: Lost per sample and component, shape ``(N, K)``; infinite where an output is
+            unusable, which makes the whole result a loss of all.
+        whole: What there was to lose, shape ``(N, K)``.
+        seed: Seed of the draws.
+        resamples: Number of resamples.
+
+    Raises:
+        ValueError: If the shapes differ or there is no sample or no component.
+
+    Source:
+        Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapters 10 and 13.
+
+    Example:
+        >>> paired_bootstrap(np.zeros((5, 1)), np.ones((5, 1)), seed=0)
+        Estimate(value=0.0, low=0.0, high=0.0)
+        >>> paired_bootstrap(np.array([[0.0], [1.0]]), np.ones((2, 1)), seed=0)
+        Estimate(value=0.5, low=0.0, high=1.0)
+    """
+    if lost.shape != whole.shape or lost.ndim != 2 or lost.size == 0:
+        raise ValueError(
+            f"lost {lost.shape} and whole {whole.shape} must be one shape (N, K), not empty"
+        )
+    if not np.isfinite(lost).all():
+        return Estimate(1.0, 1.0, 1.0)
+    value = float(lost_fraction(lost.sum(axis=0), whole.sum(axis=0)).max())
+    if not lost.any():
+        return Estimate(value, value, value)
+    drawn = _resampled(lost, whole, seed, resamples)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high))
+
+
+def _resampled(lost: FloatArray, whole: FloatArray, seed: int, resamples: int) -> FloatArray:
+    """Return the statistic of each resample, shape ``(resamples,)``."""
+    generator = np.random.default_rng(seed)
+    samples, components = lost.shape
+    rows = max(1, _DRAWN_AT_ONCE // samples)
+    parts = []
+    for start in range(0, resamples, rows):
+        shape = (min(rows, resamples - start), samples)
+        drawn = generator.integers(samples, size=shape)
+        columns = [
+            lost_fraction(lost[drawn, k].sum(axis=1), whole[drawn, k].sum(axis=1))
+            for k in range(components)
+        ]
+        parts.append(np.max(columns, axis=0))
+    return np.concatenate(parts)
+
+
+def median_interval(values: Sequence[float] | FloatArray) -> Estimate:
+    """Return the median with a distribution-free interval between two order statistics.
+
+    For ``n`` sorted values the interval ``[x(k), x(n+1-k)]`` holds the median with probability
+    ``1 - 2 P(B <= k-1)``, ``B ~ Binomial(n, 1/2)``, whatever the distribution; ``k`` is the
+    largest rank for which that is at least 95%. Under 6 values no rank reaches it, and the
+    interval is from the smallest to the largest, which holds the median with probability ``1 -
+    2**(1-n)``.
+
+    Raises:
+        ValueError: If there is no value, or one that is not finite.
+
+    Source:
+        David & Nagaraja 2003, "Order Statistics", section 7.1.
+
+    Example:
+        15 values: the 4th smallest and the 4th largest.
+
+        >>> median_interval([float(i) for i in range(1, 16)])
+        Estimate(value=8.0, low=4.0, high=12.0)
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if ordered.size == 0 or not np.isfinite(ordered).all():
+        raise ValueError(f"a median needs finite values, at least one; got {ordered.tolist()[:5]}")
+    rank = _median_rank(ordered.size)
+    return Estimate(
+        float(np.median(ordered)), float(ordered[rank - 1]), float(ordered[ordered.size - rank])
+    )
+
+
+def _median_rank(count: int) -> int:
+    """Return the largest ``k`` with ``2 P(B <= k-1) <= 5%``, at least 1, in exact integers."""
+    allowed = (1 - CONFIDENCE) / 2 * 2**count if count < 1000 else None
+    if allowed is None:  # 2**count is no float any more; the normal limit is exact enough
+        return max(1, math.floor((count - 1.959964 * math.sqrt(count)) / 2))
+    rank, below = 1, 1  # below = 2**count * P(B <= rank - 1)
+    while (more := below + math.comb(count, rank)) <= allowed:
+        rank, below = rank + 1, more
+    return rank

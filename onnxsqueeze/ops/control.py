@@ -1,0 +1,29 @@
+"""Operators that are known and left alone: control flow, shapes, constants, random numbers.
+
+Their rows have no facets, so their tensors keep all entries and stay float.
+"""
+
+from __future__ import annotations
+
+from onnxsqueeze.ops.row import Row
+
+_SINCE = {
+    "If": 1,
+    "Loop": 1,
+    "Scan": 9,
+    "Shape": 1,
+    "Size": 1,
+    "Constant": 1,
+    "ConstantOfShape": 9,
+    "Range": 11,
+    "NonZero": 9,
+    "OneHot": 9,
+    "EyeLike": 9,
+    "RandomNormalLike": 1,
+    "RandomUniformLike": 1,
+    "Einsum": 12,
+    "NonMaxSuppression": 10,
+    "RoiAlign": 10,
+}
+
+ROWS = tuple(Row(op_type, since=since) for op_type, since in _SINCE.items())

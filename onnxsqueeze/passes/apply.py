@@ -1,0 +1,95 @@
+"""Carry out a plan on a copy of the model: round, store, remove what is dead, check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze.facts.records import Change
+from onnxsqueeze.facts.store import Store
+from onnxsqueeze.graph import walk
+from onnxsqueeze.graph.verify import verify
+from onnxsqueeze.passes.change import done
+from onnxsqueeze.passes.insert_qdq import InsertQdqPass
+from onnxsqueeze.passes.round_weights import Codes, codes, needed
+from onnxsqueeze.passes.store_weights import StoreWeightsPass, check_fits
+from onnxsqueeze.plan.types import Plan, WeightChoice
+
+
+def apply(
+    plan: Plan,
+    model: ir.Model,
+    grams: Mapping[str, Gram],
+    *,
+    store: Store | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[ir.Model, tuple[Change, ...]]:
+    """Return a copy of ``model`` with every decision of the plan carried out, and what was done.
+
+    Args:
+        plan: Decisions for this very model.
+        model: A normalised model; it stays as it is.
+        grams: Gram matrices by weight; needed where the plan says ``compensated``.
+        store: Where rounded weights are kept and found again.
+        progress: Called with (done, all) of the weights to be rounded.
+
+    Raises:
+        PlanError: If the plan names weights or tensors that the model lacks.
+    """
+    copy = model.clone()
+    check_fits(plan, {value.name: value for _, value in walk.initializers(copy)})
+    rounded = _rounded(plan, copy, grams, store, progress)
+    stored = StoreWeightsPass(plan, rounded)
+    integer = InsertQdqPass(plan, {name: code for name, code in rounded.items()})
+    for one in (integer, stored):
+        copy = one(copy).model
+    verify(copy)
+    return copy, tuple(_changes(plan))
+
+
+def _rounded(
+    plan: Plan,
+    model: ir.Model,
+    grams: Mapping[str, Gram],
+    store: Store | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Codes]:
+    values = {value.name: value for _, value in walk.initializers(model)}
+    names = needed(plan.weights)
+    found: dict[str, Codes] = {}
+    for number, name in enumerate(names):
+        choice, tensor = plan.weights[name], values[name].const_value
+        assert tensor is not None  # ONNX: an initializer has a value
+        key = _key(plan, name, choice)
+        saved = None if store is None else store.get("codes", key)
+        if saved is not None:
+            found[name] = Codes(np.asarray(saved.arrays["rows"]), np.asarray(saved.arrays["scale"]))
+        else:
+            gram = grams.get(name) if choice.rounding == "compensated" else None
+            found[name] = codes(tensor.numpy(), choice, gram)
+            if store is not None:
+                arrays = {"rows": found[name].rows, "scale": found[name].scale}
+                store.put("codes", key, {}, arrays)
+        if progress is not None:
+            progress(number + 1, len(names))
+    return found
+
+
+def _key(plan: Plan, name: str, choice: WeightChoice) -> dict[str, object]:
+    """What a rounded weight depends on: its choice, but not why it was made nor how zeros are kept."""
+    settings = choice.model_dump(exclude={"reason", "masked"})
+    return {"model": plan.model_sha256, "weight": name, "choice": settings}
+
+
+def _changes(plan: Plan) -> list[Change]:
+    changes = []
+    for name, choice in plan.weights.items():
+        if choice.form != "float" or choice.prune_below is not None:
+            after = f"{choice.form}, {choice.bits} bits" + (", zeros masked" if choice.masked else "")
+            changes.append(done("apply", name, "float", after))
+    for name, grid in plan.activations.items():
+        changes.append(done("apply", name, "float", f"uint8 in [{grid.low:.6g}, {grid.high:.6g}]"))
+    return changes

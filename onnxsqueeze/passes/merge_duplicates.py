@@ -1,0 +1,74 @@
+"""Initializers with the same contents become one, in the innermost graph that all readers see."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+
+import onnx_ir as ir
+
+from onnxsqueeze.facts.records import Change
+from onnxsqueeze.graph import walk
+from onnxsqueeze.passes.change import done
+
+# ONNX Runtime fuses a DequantizeLinear only if no other one reads the same initializers, so what
+# these operators read stays apart.
+_NEEDS_ITS_OWN = {"DequantizeLinear": True, "QuantizeLinear": True}
+
+
+def merge_duplicates(model: ir.Model) -> tuple[Change, ...]:
+    """Keep one of several equal initializers (same type, shape and bytes); all readers read it.
+
+    The kept one is in the main graph if its twins are in different graphs: a subgraph reads outer
+    values by name. Left alone: inputs and outputs of graphs, and what integer pairs read.
+    """
+    groups: dict[tuple[object, ...], list[tuple[ir.Graph, ir.Value]]] = defaultdict(list)
+    by_size: dict[tuple[object, ...], list[tuple[ir.Graph, ir.Value]]] = defaultdict(list)
+    for graph, value in walk.initializers(model):
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype != ir.DataType.STRING and _may_move(value):
+            by_size[tensor.dtype, tuple(tensor.shape.numpy())].append((graph, value))
+    for kind, members in by_size.items():
+        if len(members) > 1:
+            for graph, value in members:
+                groups[(*kind, _digest(value))].append((graph, value))
+    merged, saved = 0, 0
+    for twins in groups.values():
+        if len(twins) > 1:
+            merged += len(twins) - 1
+            saved += _merge(model.graph, twins)
+    if not merged:
+        return ()
+    return (
+        done(
+            "merge duplicates",
+            f"{merged} initializer(s)",
+            f"{saved} bytes stored again",
+            "read from one place",
+        ),
+    )
+
+
+def _may_move(value: ir.Value) -> bool:
+    if value.is_graph_input() or value.is_graph_output():
+        return False
+    return not any(_NEEDS_ITS_OWN.get(node.op_type) for node in walk.readers(value))
+
+
+def _digest(value: ir.Value) -> bytes:
+    assert value.const_value is not None
+    return hashlib.sha256(value.const_value.tobytes()).digest()
+
+
+def _merge(main: ir.Graph, twins: list[tuple[ir.Graph, ir.Value]]) -> int:
+    """Return the bytes that are no longer stored."""
+    home, kept = twins[0]
+    if any(graph is not home for graph, _ in twins) and home is not main:
+        home.initializers.pop(str(kept.name))
+        kept.name = walk.unused_name(str(kept.name), set(main.initializers))
+        main.register_initializer(kept)
+    for graph, value in twins[1:]:
+        value.replace_all_uses_with(kept)
+        del graph.initializers[str(value.name)]
+    assert kept.const_value is not None
+    return int(kept.const_value.nbytes) * (len(twins) - 1)

@@ -1,0 +1,136 @@
+"""A model as the rest of the package wants it: cleaned step by step, each held to the original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxsqueeze.errors import SqueezeError
+from onnxsqueeze.facts.records import Change
+from onnxsqueeze.graph import io
+from onnxsqueeze.graph.verify import verify
+from onnxsqueeze.passes import equivalence
+from onnxsqueeze.passes.change import undone
+from onnxsqueeze.passes.clean_by_runtime import clean_by_runtime
+from onnxsqueeze.passes.fold_batch_norm import fold_batch_norm
+from onnxsqueeze.passes.fold_constants import fold_constants
+from onnxsqueeze.passes.fold_scale import fold_scale
+from onnxsqueeze.passes.make_constants import fix_defaults, inline_functions, lift_constants
+from onnxsqueeze.passes.merge_duplicates import merge_duplicates
+from onnxsqueeze.passes.remove_dead import remove_dead, trim_opsets
+from onnxsqueeze.passes.remove_no_ops import remove_no_ops
+from onnxsqueeze.passes.unique_names import unique_names
+from onnxsqueeze.passes.upgrade_opset import upgrade_opset
+
+Step = Callable[[ir.Model], tuple[Change, ...]]
+
+STEPS: tuple[Step, ...] = (
+    inline_functions,
+    fix_defaults,
+    lift_constants,
+    remove_dead,
+    unique_names,
+    merge_duplicates,
+    upgrade_opset,
+    clean_by_runtime,
+    lift_constants,
+    remove_no_ops,
+    fold_constants,
+    fold_batch_norm,
+    fold_scale,
+    remove_dead,
+    merge_duplicates,
+    trim_opsets,
+    unique_names,
+)
+
+MAX_GROWTH = 0.01
+MAX_GROWTH_BYTES = 1024
+"""A step that makes the file larger by more than both of these is undone."""
+
+# What a step, or a library that it calls, raises for a graph that it does not understand.
+_STEP_ERRORS = (
+    SqueezeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    AssertionError,
+)
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """A cleaned model.
+
+    Attributes:
+        model: The model; every weight is a plain initializer of some graph.
+        changes: What was done, undone and left alone, in order.
+        sha256: Fingerprint of the file that it was made from.
+    """
+
+    model: ir.Model
+    changes: tuple[Change, ...]
+    sha256: str
+
+
+def normalise(path: Path, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Normalised:
+    """Return the cleaned model of a file: same inputs, outputs and results, fewer nodes.
+
+    Every step is checked on the first feed and the result on all of them, at both ends of ONNX
+    Runtime's optimization; see ``equivalence``. Should the result fail although each step passed,
+    all steps are done again with the full check after each.
+
+    Raises:
+        ModelError: If the file cannot be read, or the model does not run on the feeds.
+        ValueError: If there are no feeds.
+    """
+    if not feeds:
+        raise ValueError("at least one feed is needed to check that the model stays the same")
+    original = io.read(path)
+    reference = equivalence.reference(path, feeds)
+    first = equivalence.first_only(reference)
+    model, changes = _run_steps(original, first)
+    if equivalence.difference(reference, equivalence.source(model)[0]):
+        model, changes = _run_steps(original, reference)
+    verify(model)
+    return Normalised(model, changes, io.fingerprint(path))
+
+
+def _run_steps(
+    original: ir.Model, reference: equivalence.Reference
+) -> tuple[ir.Model, tuple[Change, ...]]:
+    model, changes = original.clone(), list[Change]()
+    _, size = equivalence.source(model)
+    for step in STEPS:
+        before = model.clone()
+        name = step.__name__.replace("_", " ")
+        try:
+            made = step(model)
+            if not any(change.outcome == "done" for change in made):
+                changes.extend(made)
+                continue
+            equivalence.restore_interface(original, model)
+            source, new_size = equivalence.source(model)
+            reason = _growth(size, new_size) or equivalence.difference(reference, source)
+        except _STEP_ERRORS as error:
+            made, reason = (), f"it failed: {str(error).splitlines()[0]}"
+        if reason:
+            model = before
+            changes.append(undone(name, f"{len(made)} change(s)", reason))
+        else:
+            changes.extend(made)
+            size = new_size
+    return model, tuple(changes)
+
+
+def _growth(before: int, after: int) -> str:
+    if after - before <= max(before * MAX_GROWTH, MAX_GROWTH_BYTES):
+        return ""
+    return f"the file would grow from {before} to {after} bytes"

@@ -1,0 +1,101 @@
+"""From a plan's choice and a weight's values to codes and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze.numerics.grid import (
+    as_rows,
+    from_grid,
+    from_rows,
+    max_scale,
+    mse_scale,
+    to_bfloat16,
+    to_grid,
+)
+from onnxsqueeze.numerics.rounding import compensated, damped
+from onnxsqueeze.plan.types import WeightChoice
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A weight as integers.
+
+    Attributes:
+        rows: Codes, int8, shape (channels, features); see ``numerics.grid.as_rows``.
+        scale: Scales, float32, shape (channels, features / block).
+    """
+
+    rows: Array
+    scale: Array
+
+    def values(self, shape: tuple[int, ...], axis: int | None) -> Array:
+        """Return the values that the codes stand for, float32, in the weight's own shape."""
+        return from_rows(from_grid(self.rows, self.scale), shape, axis)
+
+
+def pruned(weight: Array, below: float | None) -> Array:
+    """Return ``weight`` with every magnitude under ``below`` set to zero.
+
+    Example:
+        >>> pruned(np.array([0.5, -0.01, 0.2]), 0.1).tolist()
+        [0.5, 0.0, 0.2]
+    """
+    return weight if below is None else np.where(np.abs(weight) < below, 0, weight)
+
+
+def codes(weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
+    """Return the codes and scales of one weight as its choice says.
+
+    Scales are those with the least squared error, weighted by the inputs' mean squares where there is
+    a Gram matrix, and are rounded to bfloat16 (stored weights) before any code is chosen.
+
+    Args:
+        weight: The values, any float type, finite.
+        choice: A choice with form ``stored`` or ``qdq``.
+        gram: Second moments of the inputs; needed for rounding ``compensated``.
+    """
+    values = pruned(weight.astype(np.float32), choice.prune_below)
+    rows = as_rows(values, choice.axis)
+    zeros = rows == 0 if choice.prune_below is not None else None
+    groups = 1 if gram is None else gram.matrix.shape[0]
+    parts = [
+        _group(part, choice, None if gram is None else gram.matrix[index], gram, mask)
+        for index, (part, mask) in enumerate(_split(rows, zeros, groups))
+    ]
+    return Codes(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+
+
+def _split(rows: Array, zeros: Array | None, groups: int) -> list[tuple[Array, Array | None]]:
+    parts = np.split(rows, groups)
+    masks = [None] * groups if zeros is None else np.split(zeros, groups)
+    return list(zip(parts, masks, strict=True))
+
+
+def _group(
+    rows: Array, choice: WeightChoice, matrix: Array | None, gram: Gram | None, zeros: Array | None
+) -> tuple[Array, Array]:
+    importance = None if matrix is None else np.maximum(np.diag(matrix), 0)
+    if choice.bits == 8 and matrix is None:
+        scale = max_scale(rows, choice.bits, choice.block)
+    else:
+        scale = mse_scale(rows, choice.bits, choice.block, importance)
+    if choice.form == "stored":
+        scale = to_bfloat16(scale)
+    if choice.rounding == "nearest" or matrix is None or gram is None:
+        return to_grid(rows, scale, choice.bits), scale
+    hessian = damped(matrix.astype(np.float64), gram.rows)
+    return compensated(rows, hessian, scale, choice.bits, zeros), scale
+
+
+def needed(choices: Mapping[str, WeightChoice]) -> tuple[str, ...]:
+    """Return the names of the weights that are stored as codes."""
+    return tuple(name for name, choice in choices.items() if choice.form in ("stored", "qdq"))

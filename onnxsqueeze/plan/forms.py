@@ -1,0 +1,86 @@
+"""The forms that a weight may take, with their bytes and the damage to be expected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxsqueeze.config import Limits
+from onnxsqueeze.facts.weights import WeightFacts
+from onnxsqueeze.numerics.grid import largest_block
+
+FLOAT16_LARGEST = 65504.0
+NODE_BYTES = 90
+"""What one restoring node takes in the file: operator, attributes, and three names."""
+BLOCK = 32
+"""Values per scale of a 4-bit matrix; convolutions spend the bytes better on bits."""
+MASK_NODES = 10
+"""Nodes that spread the values that are not zero over the places that a bit mask names."""
+NEVER_REACHED_BITS = 8
+"""A weight that no sample reaches is not stored in fewer bits: nothing was measured about it."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One possible form of one weight.
+
+    Attributes:
+        form: As in ``WeightChoice``.
+        bits: As in ``WeightChoice``.
+        block: As in ``WeightChoice``.
+        masked: As in ``WeightChoice``.
+        size_bytes: What it takes in the file, restoring nodes included.
+        damage: Relative output error energy to be expected from this weight alone.
+    """
+
+    form: str
+    bits: int
+    block: int | None
+    masked: bool
+    size_bytes: int
+    damage: float
+
+
+def forms(weight: WeightFacts, limits: Limits) -> tuple[Form, ...]:
+    """Return the forms that a weight may take under the limits, smallest first.
+
+    ``float`` is always among them; a form that is no smaller than a less damaging one is left out.
+    """
+    if weight.not_finite or limits.is_kept(weight.name, weight.node):
+        return (Form("float", 32, None, False, weight.count * weight.item_bytes, 0.0),)
+    options = [_form(weight, "float", 32, None)]
+    if 16 in limits.bits and weight.item_bytes > 2 and weight.largest <= FLOAT16_LARGEST:
+        options.append(_form(weight, "float16", 16, None))
+    for bits in sorted({8, 4} & set(limits.bits), reverse=True):
+        never_reached = weight.damage == 0 and NEVER_REACHED_BITS in limits.bits
+        if bits >= NEVER_REACHED_BITS or not never_reached:
+            options.append(_form(weight, "stored", bits, _block(weight, bits)))
+    smaller: list[Form] = []
+    for option in options:  # from least to most damaging
+        if not smaller or option.size_bytes < smaller[-1].size_bytes:
+            smaller.append(option)
+    return tuple(reversed(smaller))
+
+
+def _form(weight: WeightFacts, form: str, bits: int, block: int | None) -> Form:
+    damage = 1.0 if weight.damage is None else weight.damage
+    # float16 keeps 11 bits of each value by itself: its noise lies below that of a 12-bit grid.
+    expected = {"float": 0.0, "float16": damage * 4.0**-8}.get(form, damage * 4.0 ** (4 - bits))
+    width = 8 * weight.item_bytes if form == "float" else bits
+    scales, nodes = 0, 0 if form == "float" else 1
+    if form == "stored":
+        scales = weight.channels * (weight.features // block if block else 1)
+        nodes = 5 if block else 3
+    rest = 2 * scales + nodes * NODE_BYTES
+    dense = (weight.count * width + 7) // 8 + rest
+    some = (weight.count - weight.zeros) * width
+    sparse = (some + weight.count + 7) // 8 + rest + MASK_NODES * NODE_BYTES
+    return Form(form, bits, block, sparse < dense, min(dense, sparse), expected)
+
+
+def _block(weight: WeightFacts, bits: int) -> int | None:
+    """Return the values per scale: 4-bit matrices have blocks, all else one scale per channel."""
+    has_ends = weight.axis in (0, len(weight.shape) - 1)
+    if bits > 4 or len(weight.shape) != 2 or not has_ends:
+        return None
+    block = largest_block(weight.features, BLOCK)
+    return block if block and block >= 16 and block < weight.features else None

@@ -1,0 +1,59 @@
+"""Shapes as they are in a run; what a file declares is not trusted."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxsqueeze.graph import walk
+from onnxsqueeze.runtime import ort
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+def measured_shapes(model: ir.Model, feed: Mapping[str, Array]) -> dict[str, Shape]:
+    """Return the shape that every value has when the model is run on ``feed``, by name.
+
+    Values that the run did not make (a branch not taken) and values that are no tensors are absent.
+    A value of a Loop's or Scan's body has the shape of its last iteration.
+    """
+    copy = model.clone()
+    by_node: dict[str, ir.Node] = {}
+    for number, node in enumerate(walk.nodes(copy)):
+        node.name = f"n{number}"
+        by_node[node.name] = node
+    shapes: dict[str, Shape] = {name: np.shape(value) for name, value in feed.items()}
+    for _, value in walk.initializers(copy):
+        assert value.const_value is not None  # ONNX: an initializer has a value
+        shapes[value.name or ""] = tuple(int(dim) for dim in value.const_value.shape)
+    for event in _profile(copy, feed):
+        arguments = event.get("args", {})
+        node = by_node.get(event.get("name", "").removesuffix("_kernel_time"))
+        if node is None or "output_type_shape" not in arguments:
+            continue
+        present = [output for output in node.outputs if output.name]
+        made = arguments["output_type_shape"]
+        if len(present) == len(made):
+            for output, one in zip(present, made, strict=True):
+                shapes[output.name or ""] = tuple(next(iter(one.values())))
+    return shapes
+
+
+def _profile(model: ir.Model, feed: Mapping[str, Array]) -> list[dict[str, Any]]:
+    """Return the events of one profiled run with optimization off."""
+    with tempfile.TemporaryDirectory(prefix="onnxsqueeze-") as folder:
+        options = ort.session_options("off", threads=1, low_memory=True)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        made = ort.session(model, options=options)
+        ort.run(made, feed)
+        events: list[dict[str, Any]] = json.loads(Path(made.end_profiling()).read_text("utf-8"))
+    return events

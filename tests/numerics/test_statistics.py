@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from onnxsqueeze.numerics.statistics import (
+    Estimate,
+    lost_fraction,
+    median_interval,
+    paired_bootstrap,
+)
+
+TRIALS = 300
+# A 95% interval covers in at least 91.2% of 300 trials but once in a thousand (3.09 standard
+# deviations of the binomial); the percentile bootstrap is short by about one point at N = 200.
+LEAST_COVERED = 0.95 - 3.09 * math.sqrt(0.95 * 0.05 / TRIALS) - 0.01
+
+
+def test_nothing_lost_is_exactly_nothing():
+    whole = np.random.default_rng(0).uniform(1, 2, (50, 3))
+
+    assert paired_bootstrap(np.zeros((50, 3)), whole, seed=1) == Estimate(0.0, 0.0, 0.0)
+
+
+def test_value_is_the_ratio_of_sums_not_the_mean_of_ratios():
+    lost, whole = np.array([[1.0], [0.0]]), np.array([[1.0], [99.0]])
+
+    assert paired_bootstrap(lost, whole, seed=0).value == 0.01
+
+
+def test_value_is_the_largest_component():
+    lost, whole = np.array([[1.0, 3.0], [1.0, 3.0]]), np.full((2, 2), 10.0)
+
+    assert paired_bootstrap(lost, whole, seed=0) == Estimate(0.3, 0.3, 0.3)
+
+
+def test_interval_covers_the_true_ratio_of_sums():
+    rng = np.random.default_rng(3)
+    true = 0.1  # E[lost] / E[whole] = (0.1 * 1) / 1, with lost and whole correlated
+    covered = 0
+    for trial in range(TRIALS):
+        whole = rng.exponential(1.0, (200, 1))
+        lost = whole * rng.uniform(0.0, 0.2, (200, 1))
+        found = paired_bootstrap(lost, whole, seed=trial)
+        covered += found.low <= true <= found.high
+    assert covered / TRIALS >= LEAST_COVERED
+
+
+def test_interval_is_as_wide_as_the_binomial_says():
+    """Half the width of a 95% interval of a share p over N is 1.96 sqrt(p (1 - p) / N)."""
+    lost = (np.arange(1000) % 4 == 0).astype(float)[:, None]
+
+    found = paired_bootstrap(lost, np.ones((1000, 1)), seed=0)
+
+    assert found.value == 0.25
+    half = 1.96 * math.sqrt(0.25 * 0.75 / 1000)
+    # 2,000 resamples know a 2.5% point to sqrt(0.025 * 0.975 / 2000) / phi(1.96) = 0.06
+    # deviations.
+    assert abs((found.high - found.low) / 2 - half) < 4 * 0.06 * half / 1.96
+
+
+def test_seed_decides_and_memory_does_not(monkeypatch):
+    rng = np.random.default_rng(5)
+    lost, whole = rng.uniform(0, 1, (97, 2)), np.ones((97, 2))
+    first = paired_bootstrap(lost, whole, seed=4)
+
+    assert paired_bootstrap(lost, whole, seed=4) == first
+    assert paired_bootstrap(lost, whole, seed=5) != first
+    monkeypatch.setattr("onnxsqueeze.numerics.statistics._DRAWN_AT_ONCE", 1000)
+    assert paired_bootstrap(lost, whole, seed=4) == first
+
+
+def test_an_unusable_sample_loses_all():
+    lost = np.array([[0.0], [math.inf]])
+
+    assert paired_bootstrap(lost, np.ones((2, 1)), seed=0) == Estimate(1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("shapes", [((2, 1), (3, 1)), ((2,), (2,)), ((0, 1), (0, 1))])
+def test_shapes_that_do_not_fit_are_refused(shapes):
+    with pytest.raises(ValueError, match="must be one shape"):
+        paired_bootstrap(np.zeros(shapes[0]), np.zeros(shapes[1]), seed=0)
+
+
+def test_a_gain_is_negative():
+    assert lost_fraction(np.array(-0.5), np.array(1.0)) == -0.5
+
+
+def test_median_interval_covers_a_skewed_median():
+    rng = np.random.default_rng(11)
+    true = math.log(2)
+    found = [median_interval(rng.exponential(1.0, 15)) for _ in range(TRIALS)]
+
+    covered = sum(one.low <= true <= one.high for one in found)
+
+    assert covered / TRIALS >= LEAST_COVERED
+
+
+def binomial_below(count, rank):
+    return sum(math.comb(count, i) for i in range(rank)) / 2**count
+
+
+@pytest.mark.parametrize("count", [6, 9, 15, 50, 301, 999, 1000, 1500])
+def test_median_interval_uses_the_narrowest_ranks_that_hold_95_percent(count):
+    found = median_interval(np.arange(1.0, count + 1))
+    rank = int(found.low)
+
+    assert found.high == count + 1 - rank
+    assert found.value == (count + 1) / 2
+    # From 1,000 values on the rank is that of the normal limit, which may be one too small.
+    slack = 0 if count < 1000 else 1
+    assert 2 * binomial_below(count, rank) <= 0.05
+    assert 2 * binomial_below(count, rank + 1 + slack) > 0.05
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_values_give_their_range(count):
+    values = np.arange(1.0, count + 1)
+
+    assert median_interval(values)[1:] == (1.0, float(count))
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan]])
+def test_no_median_of_nothing(values):
+    with pytest.raises(ValueError, match="a median needs finite values"):
+        median_interval(values)

@@ -1,0 +1,1 @@
+"""The benchmark behind tools/bench: cases, methods, scores, table. Linux only."""
