@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 from onnx import numpy_helper, parser
+
+from onnxsqueeze.graph import io, walk
+from onnxsqueeze.runtime import ort
 
 Array = npt.NDArray[Any]
 
@@ -16,7 +21,7 @@ Array = npt.NDArray[Any]
 def build(text: str, opset: int = 17, ir_version: int = 8, seed: int = 0) -> onnx.ModelProto:
     """Parse a model; values that it declares in the angle brackets and never makes become weights.
 
-    They are normal with variance 1 / (product of all dims but the first), so that no layer saturates.
+    They are normal with variance 1 / (product of all dims but the first): no layer saturates.
     """
     head = f'<ir_version: {ir_version}, opset_import: ["" : {opset}, "local" : 1]>'
     model = parser.parse_model(head + text)
@@ -43,6 +48,25 @@ def saved(model: onnx.ModelProto, folder: Path, name: str = "model.onnx") -> Pat
     path = folder / name
     onnx.save(model, path)
     return path
+
+
+def read(text: str, folder: Path, opset: int = 17, ir_version: int = 8) -> ir.Model:
+    """Build, save and read back a model."""
+    return io.read(saved(build(text, opset, ir_version), folder))
+
+
+def outputs(model: ir.Model | Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a model as it is written."""
+    return ort.run(ort.session(model, optimization="off"), inputs)
+
+
+def operators(model: ir.Model) -> list[str]:
+    """The operators of all graphs, in order."""
+    return [node.op_type for node in walk.nodes(model)]
+
+
+def constants(model: ir.Model) -> dict[str, Array]:
+    return {str(v.name): v.const_value.numpy() for _, v in walk.initializers(model)}
 
 
 def feed(seed: int = 1, **shapes: tuple[int, ...]) -> dict[str, Array]:
@@ -118,7 +142,7 @@ g (float[N,4] x) => (float[N,4] y) <float16[4,4] w> {
 }"""
 
 NO_SHAPE = """
-g (float x) => (float y) <float[4,4] w> {
+g (float[] x) => (float[] y) <float[4,4] w> {
   a = MatMul (x, w)
   y = Relu (a)
 }"""

@@ -9,14 +9,10 @@ import onnx_ir as ir
 
 from onnxsqueeze.graph import walk
 from onnxsqueeze.ops import row_of
-from onnxsqueeze.ops.row import Grid, Linear, Row, inputs, opset, outputs
+from onnxsqueeze.ops.row import Grid, Linear, Row, adds, inputs, opset, outputs
 
 PER_CHANNEL_OPSET = 13
 """QuantizeLinear and DequantizeLinear have an axis from this opset on."""
-
-# ONNX Runtime makes MatMul and an addition behind it one Gemm before it looks for integer kernels,
-# and then takes the Gemm for an integer kernel only if the addend is an int32 vector.
-_FUSED_ADDITIONS = frozenset({("", "Add")})
 
 
 @dataclass(frozen=True)
@@ -152,14 +148,18 @@ def _described(blank: Candidate, node: ir.Node, row: Row, linear: Linear, grid: 
 
 
 def _bias(node: ir.Node, grid: Grid, y: ir.Value, channels: int) -> _Bias:
-    """Return what is added to the product: a port of the node, or the addition behind it."""
+    """Return what is added to the product: a port of the node, or the addition behind it.
+
+    ONNX Runtime makes MatMul and an addition behind it one Gemm before it looks for integer
+    kernels, and then takes the Gemm for one only if what is added is an int32 vector.
+    """
     if grid.bias is not None:
         value = inputs(node).get(grid.bias)
         if value is None or _is_vector(value, channels):
             return _Bias(value, node)
         return _Bias(None, node, f"bias {value.name!r} is not a constant vector")
     adder = _only_reader(y)
-    if adder is None or (adder.domain, adder.op_type) not in _FUSED_ADDITIONS:
+    if adder is None or not adds(adder):
         return _Bias(None, node)
     addend = next((value for value in adder.inputs if value is not y), None)
     if addend is None:

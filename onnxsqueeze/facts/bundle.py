@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze.facts.op_latency import OpLatency
 from onnxsqueeze.facts.ranges import TensorRange
 from onnxsqueeze.facts.weights import WeightFacts
 
@@ -22,6 +23,7 @@ class Facts:
         left_alone: Initializers that are no weights, with the reason.
         grams: Gram matrices by weight.
         ranges: What was seen of each activation that may become an integer; empty if not asked for.
+        latencies: Single nodes in floats and in integers, by output; empty if not asked for.
     """
 
     model_sha256: str
@@ -31,3 +33,4 @@ class Facts:
     left_alone: Mapping[str, str]
     grams: Mapping[str, Gram]
     ranges: Mapping[str, TensorRange] = field(default_factory=dict)
+    latencies: Mapping[str, OpLatency] = field(default_factory=dict)

@@ -163,21 +163,47 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
             f"{list(tensor.dims)}, which mean nothing\n  In {path}.\n{_EXPORT_AGAIN}"
         )
     location = external_location(tensor)
-    if dtype == ir.DataType.STRING:
-        if location is not None:
+    if location is not None:
+        if dtype == ir.DataType.STRING:
             raise ModelError(
                 f"string tensor {tensor.name!r} has external data, which ONNX does not allow\n"
                 f"  In {path}.\n{_EXPORT_AGAIN}"
             )
+        _check_external(tensor, location, _bytes(tensor, dtype), path)
         return
-    needed = math.ceil(math.prod(tensor.dims) * dtype.bitwidth / 8)
-    if location is not None:
-        _check_external(tensor, location, needed, path)
-    elif tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
+    unit, held, needed = _contents(tensor, dtype)
+    if held != needed:
         raise ModelError(
-            f"tensor {tensor.name!r} holds {len(tensor.raw_data)} bytes, and {dtype.name} "
+            f"tensor {tensor.name!r} holds {held} {unit}, and {dtype.name} "
             f"{list(tensor.dims)} needs {needed}\n  In {path}.\n{_EXPORT_AGAIN}"
         )
+
+
+def _bytes(tensor: onnx.TensorProto, dtype: ir.DataType) -> int:
+    return int(-(-math.prod(tensor.dims) * dtype.bitwidth // 8))
+
+
+def _contents(tensor: onnx.TensorProto, dtype: ir.DataType) -> tuple[str, int, int]:
+    """Unit, number held and number needed of what the tensor holds itself.
+
+    In the typed fields a complex number takes two entries and narrow integers share one per byte.
+    """
+    size = math.prod(tensor.dims)
+    if dtype == ir.DataType.STRING:
+        return "strings", len(tensor.string_data), size
+    if tensor.HasField("raw_data"):
+        return "bytes", len(tensor.raw_data), _bytes(tensor, dtype)
+    lists = (
+        tensor.float_data,
+        tensor.int32_data,
+        tensor.int64_data,
+        tensor.double_data,
+        tensor.uint64_data,
+    )
+    held = sum(map(len, lists))
+    if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+        size *= 2
+    return "values", held, _bytes(tensor, dtype) if dtype.bitwidth < 8 else size
 
 
 def _check_external(tensor: onnx.TensorProto, location: str, needed: int, path: Path) -> None:

@@ -92,11 +92,11 @@ def _holder(node: ir.Node, graph: ir.Graph) -> ir.Node:
 def replace_value(old: ir.Value, new: ir.Value) -> None:
     """Let everything that reads ``old``, graph outputs included, read ``new``.
 
-    Where ``old`` is a graph output its name goes to ``new``, so that outputs keep their names.
+    Where ``old`` is a graph output its name, type and shape go to ``new``: outputs stay declared.
     """
     if old.is_graph_output():
         name, old.name = old.name, f"{old.name}.replaced"
-        new.name = name
+        new.name, new.type, new.shape = name, old.type, old.shape
     old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 

@@ -13,12 +13,28 @@ from onnxsqueeze.graph.io import LARGEST_FILE_BYTES, weight_bytes
 
 
 def verify(model: ir.Model) -> None:
-    """Check a model as a whole.
+    """Check a model as a whole: its structure, and that the ONNX checker agrees.
+
+    The checker is left out over 1.9 GB, where it would need a file.
+
+    Raises:
+        VerificationError: With the first place where a promise does not hold.
+    """
+    verify_structure(model)
+    if weight_bytes(model) > LARGEST_FILE_BYTES:
+        return
+    try:
+        onnx.checker.check_model(_declared(ir.to_proto(model)))
+    except onnx.checker.ValidationError as error:
+        raise VerificationError(f"the ONNX checker refuses the graph: {error}") from error
+
+
+def verify_structure(model: ir.Model) -> None:
+    """Check names, order and weights.
 
     Names are unique over all graphs, every value that is read is an input, an initializer or made
-    by an earlier node of the same or an outer graph, every initializer has contents of its
-    declared shape and type, and the ONNX checker agrees (left out over 1.9 GB, where it needs a
-    file).
+    by an earlier node of the same or an outer graph, and every initializer has contents of its
+    declared shape and type.
 
     Raises:
         VerificationError: With the first place where one of these does not hold.
@@ -29,12 +45,19 @@ def verify(model: ir.Model) -> None:
         _check_order(outer, frozenset(), f"graph {outer.name!r}")
     for graph, value in walk.initializers(model):
         _check_contents(value, f"graph {graph.name!r}")
-    if weight_bytes(model) > LARGEST_FILE_BYTES:
-        return
-    try:
-        onnx.checker.check_model(ir.to_proto(model))
-    except onnx.checker.ValidationError as error:
-        raise VerificationError(f"the ONNX checker refuses the graph: {error}") from error
+
+
+def _declared(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every input and output given some shape.
+
+    The checker insists on one, though it does not use it, and ONNX Runtime runs models without.
+    """
+    for value in (*proto.graph.input, *proto.graph.output):
+        if not value.HasField("type"):
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return proto
 
 
 def _values(graph: walk.GraphLike) -> Iterator[ir.Value]:

@@ -16,9 +16,12 @@ from onnxsqueeze.data.samples import Samples
 from onnxsqueeze.facts import ranges as range_records
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze.facts.op_latency import OpLatency
 from onnxsqueeze.facts.store import Key, Store
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.measure.grams import grams
+from onnxsqueeze.measure.machine import machine
+from onnxsqueeze.measure.op_latency import op_latencies
 from onnxsqueeze.measure.ranges import SMALLEST_OPSET, ranges
 from onnxsqueeze.measure.sensitivity import sensitivity
 from onnxsqueeze.passes.round_weights import pruned
@@ -59,14 +62,14 @@ class Subject:
 
 
 def collect(
-    subject: Subject, store: Store, *, with_ranges: bool, progress: Progress | None = None
+    subject: Subject, store: Store, *, with_integers: bool, progress: Progress | None = None
 ) -> Facts:
     """Return the facts of one model, measured or found in ``store``.
 
     Args:
         subject: The model and its calibration samples.
         store: Where records are kept.
-        with_ranges: Whether activations are calibrated too; only integer kernels need it.
+        with_integers: Whether activations are calibrated, and single nodes timed, for integer kernels.
         progress: Called with (stage, done, all).
     """
     tell = progress or (lambda stage, done, total: None)
@@ -74,15 +77,16 @@ def collect(
     shapes = _shapes(subject, store)
     measured = {} if subject.is_synthetic else _grams(subject, found, shapes, store, tell)
     damage = _damage(subject, found, shapes, store, tell)
-    described = tuple(_described(subject, weight, measured, damage) for weight in found)
+    rows = tuple(described(subject, weight, measured, damage) for weight in found)
     return Facts(
         model_sha256=subject.model_sha256,
         data_sha256=None if subject.is_synthetic else subject.samples.fingerprint,
         shapes=shapes,
-        weights=described,
+        weights=rows,
         left_alone={other.name: other.reason for other in others},
         grams=measured,
-        ranges=_ranges(subject, shapes, store, tell) if with_ranges else {},
+        ranges=_ranges(subject, shapes, store, tell) if with_integers else {},
+        latencies=_latencies(subject, shapes, store, tell) if with_integers else {},
     )
 
 
@@ -146,12 +150,13 @@ def _largest(weight: Weight) -> tuple[float, int]:
     return float(np.abs(np.where(finite, values, 0)).max(initial=0.0)), bad
 
 
-def _described(
+def described(
     subject: Subject,
     weight: Weight,
     measured: Mapping[str, Gram],
     damage: Mapping[str, float],
 ) -> WeightFacts:
+    """Return what is known of one weight; Gram matrices and damage are by name, where there are any."""
     tensor = weight.value.const_value
     assert tensor is not None  # ONNX: an initializer has a value
     largest, not_finite = _largest(weight)
@@ -208,3 +213,22 @@ def _ranges(
         values, arrays = range_records.to_record(measured)
         saved = store.put("ranges", subject.key, values, arrays)
     return range_records.from_record(saved)
+
+
+def _latencies(
+    subject: Subject, shapes: Mapping[str, tuple[int, ...]], store: Store, tell: Progress
+) -> dict[str, OpLatency]:
+    here = machine()
+    key = {"processor": here.processor, "engine": here.versions["onnxruntime"], **subject.key}
+    saved = store.get("latency", key)
+    if saved is None:
+        measured, _ = op_latencies(
+            subject.model,
+            integer_candidates(subject.model),
+            shapes,
+            here,
+            progress=lambda done, total: tell("latency of single nodes", done, total),
+        )
+        values = {y: one.model_dump(mode="json") for y, one in measured.items()}
+        saved = store.put("latency", key, values)
+    return {y: OpLatency.model_validate(one) for y, one in saved.values.items()}

@@ -38,7 +38,8 @@ def lost_fraction(lost: FloatArray, whole: FloatArray) -> FloatArray:
     """
     whole = np.abs(whole)
     ratio = np.divide(lost, whole, out=np.asarray(np.sign(lost)), where=whole > 0)
-    return np.minimum(ratio, 1.0)
+    at_most_all: FloatArray = np.minimum(ratio, 1.0)
+    return at_most_all
 
 
 def paired_bootstrap(

@@ -124,7 +124,8 @@ class Row:
         weights: ``node -> weight ports``.
         linear: ``node -> Linear`` or None where this node is not a matrix product.
         ties: ``(node, shapes) -> ties`` between axes of its ports. An empty list means that no
-            axis may be cut; an axis that appears in no tie is frozen.
+            axis may be cut; an axis that appears in no tie is frozen; an entry that appears in
+            none, of an axis that does, may be cut by itself.
         grid: ``node -> Grid`` or None where there is no integer kernel for this node.
         clamps: True if the operator only limits values, so that a grid's range can absorb it.
         refit: ``(node, shapes after the cut) -> Refit``.
@@ -176,6 +177,11 @@ def opset(node: ir.Node) -> int:
     imports = {} if graph is None else graph.opset_imports
     newest: int = onnx.defs.onnx_opset_version()
     return int(imports.get(node.domain, node.version or newest))
+
+
+def adds(node: ir.Node) -> bool:
+    """Return whether the node is an addition, which a product before it may take as its bias."""
+    return (node.domain, node.op_type) == ("", "Add")
 
 
 def inputs(node: ir.Node, version: int | None = None) -> dict[str, ir.Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -12,11 +13,27 @@ from onnxsqueeze.facts.records import Change
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.verify import verify
+from onnxsqueeze.numerics.error import sqnr_db
 from onnxsqueeze.passes.change import done
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
 from onnxsqueeze.passes.round_weights import Codes, codes, needed
 from onnxsqueeze.passes.store_weights import StoreWeightsPass, check_fits
 from onnxsqueeze.plan.types import Plan, WeightChoice
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A model with a plan carried out.
+
+    Attributes:
+        model: The new model.
+        changes: What was done.
+        sqnr_db: Signal to noise ratio of each rounded weight itself, by name.
+    """
+
+    model: ir.Model
+    changes: tuple[Change, ...]
+    sqnr_db: Mapping[str, float]
 
 
 def apply(
@@ -26,7 +43,7 @@ def apply(
     *,
     store: Store | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[ir.Model, tuple[Change, ...]]:
+) -> Applied:
     """Return a copy of ``model`` with every decision of the plan carried out, and what was done.
 
     Args:
@@ -40,14 +57,25 @@ def apply(
         PlanError: If the plan names weights or tensors that the model lacks.
     """
     copy = model.clone()
-    check_fits(plan, {value.name: value for _, value in walk.initializers(copy)})
+    check_fits(plan, plan.weights, {value.name: value for _, value in walk.initializers(copy)})
     rounded = _rounded(plan, copy, grams, store, progress)
     stored = StoreWeightsPass(plan, rounded)
-    integer = InsertQdqPass(plan, {name: code for name, code in rounded.items()})
+    integer = InsertQdqPass(plan, rounded)
     for one in (integer, stored):
         copy = one(copy).model
     verify(copy)
-    return copy, tuple(_changes(plan))
+    return Applied(copy, tuple(_changes(plan)), _quality(plan, model, rounded))
+
+
+def _quality(plan: Plan, model: ir.Model, rounded: Mapping[str, Codes]) -> dict[str, float]:
+    found = {}
+    for _, value in walk.initializers(model):
+        name, tensor = value.name or "", value.const_value
+        if name in rounded and tensor is not None:
+            before = tensor.numpy()
+            after = rounded[name].values(before.shape, plan.weights[name].axis)
+            found[name] = sqnr_db(before, after)
+    return found
 
 
 def _rounded(

@@ -32,16 +32,30 @@ def clean_by_runtime(model: ir.Model) -> tuple[Change, ...]:
         )
     before = walk.node_count(model)
     cleaned = ort.optimized(model, "basic")
-    imports = dict(model.opset_imports)
+    if _outline(cleaned) == _outline(model):
+        return ()
+    # It imports every domain it knows; keep what the model imported and what its nodes use now.
+    used = {*model.opset_imports, *(node.domain for node in walk.nodes(cleaned))}
+    imports = {domain: v for domain, v in cleaned.opset_imports.items() if domain in used}
+    imports.update(model.opset_imports)
     model.graph = cleaned.graph
     model.functions.clear()
     model.functions.update(cleaned.functions)
+    model.opset_imports.clear()
     model.opset_imports.update(imports)
     lift_constants(model)
     merge_duplicates(model)
     edit.set_opsets(model)
     after = walk.node_count(model)
     return (done("clean by runtime", "model", f"{before} nodes", f"{after} nodes"),)
+
+
+def _outline(model: ir.Model) -> list[tuple[str, ...]]:
+    """What each node is, reads and makes: equal outlines mean that nothing was cleaned."""
+    return sorted(
+        (node.op_type, *(str(v and v.name) for v in (*node.inputs, *node.outputs)))
+        for node in walk.nodes(model)
+    )
 
 
 def _half_value(model: ir.Model) -> ir.Value | None:

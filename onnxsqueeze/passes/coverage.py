@@ -31,9 +31,9 @@ def coverage(plan: Plan, result: Path) -> tuple[Coverage, ...]:
     """Return, per form that the plan has, how many weights came out as planned.
 
     ``qdq`` is done where an integer kernel reads the weight, and nothing computes a float weight
-    from it. ``stored`` and ``float16`` are done where nothing is left that computes the weight when
-    the model runs: it was made float while the model was loaded. What is missing is named with the
-    operators that read it instead.
+    from it. ``stored`` and ``float16`` are done where nothing is left that computes the weight
+    when the model runs: it was made float while the model was loaded. What is missing is named
+    with the operators that read it instead.
 
     Only names tie the two graphs: everything made of weight ``w`` is called ``w.something``. In a
     portable plan stored weights are computed at every run, as asked for, so they are left out.

@@ -123,7 +123,7 @@ def _mismatch(expected: Array, given: Array, tolerance: float) -> str:
         return ""
     with np.errstate(invalid="ignore", over="ignore"):
         off_by = np.abs(expected.astype(np.float64) - given.astype(np.float64))[~same]
-    largest = float(np.nan_to_num(off_by, nan=np.inf).max())
+    largest = float(np.nan_to_num(off_by, nan=np.inf, posinf=np.inf).max())
     return (
         f"is off by {largest:.3g}, and {tolerance:.3g} is allowed" if largest > tolerance else ""
     )

@@ -10,10 +10,10 @@ from typing import Any
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.errors import SqueezeError
+from onnxsqueeze.errors import SqueezeError, VerificationError
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.graph import io
-from onnxsqueeze.graph.verify import verify
+from onnxsqueeze.graph.verify import verify, verify_structure
 from onnxsqueeze.passes import equivalence
 from onnxsqueeze.passes.change import undone
 from onnxsqueeze.passes.clean_by_runtime import clean_by_runtime
@@ -41,8 +41,9 @@ STEPS: tuple[Step, ...] = (
     lift_constants,
     remove_no_ops,
     fold_constants,
+    fold_scale,  # a bias before a normalization would hide it
     fold_batch_norm,
-    fold_scale,
+    fold_scale,  # a scale after one
     remove_dead,
     merge_duplicates,
     trim_opsets,
@@ -83,9 +84,10 @@ class Normalised:
 def normalise(path: Path, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Normalised:
     """Return the cleaned model of a file: same inputs, outputs and results, fewer nodes.
 
-    Every step is checked on the first feed and the result on all of them, at both ends of ONNX
-    Runtime's optimization; see ``equivalence``. Should the result fail although each step passed,
-    all steps are done again with the full check after each.
+    Every step is held to the original on the first feed with ONNX Runtime's optimization off, and
+    the result on all feeds, with optimization off and by default; see ``equivalence`` for what must
+    agree. Should the result fail although each step passed, all steps are done again with the full
+    check after each. A step that fails a check, raises, or makes the file larger is undone.
 
     Raises:
         ModelError: If the file cannot be read, or the model does not run on the feeds.
@@ -99,8 +101,21 @@ def normalise(path: Path, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> No
     model, changes = _run_steps(original, first)
     if equivalence.difference(reference, equivalence.source(model)[0]):
         model, changes = _run_steps(original, reference)
-    verify(model)
+    _verify(original, model)
     return Normalised(model, changes, io.fingerprint(path))
+
+
+def _verify(original: ir.Model, model: ir.Model) -> None:
+    """Hold the result to the ONNX checker only if the original, which runs, passes it too."""
+    try:
+        verify(model)
+    except VerificationError:
+        verify_structure(model)
+        try:
+            verify(original)
+        except VerificationError:
+            return
+        raise
 
 
 def _run_steps(
@@ -114,13 +129,14 @@ def _run_steps(
         try:
             made = step(model)
             if not any(change.outcome == "done" for change in made):
-                changes.extend(made)
+                changes.extend(change for change in made if change not in changes)
+                model = before  # what says that it did nothing has done nothing
                 continue
             equivalence.restore_interface(original, model)
             source, new_size = equivalence.source(model)
             reason = _growth(size, new_size) or equivalence.difference(reference, source)
         except _STEP_ERRORS as error:
-            made, reason = (), f"it failed: {str(error).splitlines()[0]}"
+            made, reason = (), f"it failed: {_first_line(error)}"
         if reason:
             model = before
             changes.append(undone(name, f"{len(made)} change(s)", reason))
@@ -128,6 +144,10 @@ def _run_steps(
             changes.extend(made)
             size = new_size
     return model, tuple(changes)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _growth(before: int, after: int) -> str:

@@ -38,7 +38,8 @@ def _keeps_order(node: ir.Node) -> bool:
 def _reshapes_again(node: ir.Node) -> bool:
     """A second Reshape to the same constant shape; zeros would mean another input's dims."""
     before = None if node.inputs[0] is None else node.inputs[0].producer()
-    if before is None or before.op_type.casefold() != node.op_type.casefold():
+    rule = None if before is None else _NO_OPS.get(before.op_type)
+    if before is None or rule is not _reshapes_again:
         return False
     first, second = affine.constant(before.inputs[1]), affine.constant(node.inputs[1])
     if first is None or second is None or first.shape != second.shape:

@@ -13,7 +13,7 @@ portable spelling.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -47,10 +47,11 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         modified = False
         taken = walk.value_names(model)
         places = {value.name: (graph, value) for graph, value in walk.initializers(model)}
-        check_fits(self.plan, places)
-        for name, choice in self.plan.weights.items():
+        stored = {n: choice for n, choice in self.plan.weights.items() if choice.form != "qdq"}
+        check_fits(self.plan, stored, places)
+        for name, choice in stored.items():
             graph, value = places[name]
-            if choice.form == "qdq" or (choice.form == "float" and choice.prune_below is None):
+            if choice.form == "float" and choice.prune_below is None:
                 continue
             chain = _Chain(graph, name, taken)
             output = self._stored(chain, value, choice)
@@ -82,9 +83,9 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         return None
 
 
-def check_fits(plan: Plan, places: Mapping[str | None, Any]) -> None:
-    """Raise PlanError if the plan names weights that the model lacks."""
-    absent = sorted(set(plan.weights) - {name for name in places if name})
+def check_fits(plan: Plan, names: Iterable[str], places: Mapping[str | None, Any]) -> None:
+    """Raise PlanError if the plan has weights called ``names`` that the model lacks."""
+    absent = sorted(set(names) - {name for name in places if name})
     if absent:
         shown = ", ".join(repr(name) for name in absent[:5]) + (", ..." if len(absent) > 5 else "")
         raise PlanError(

@@ -158,7 +158,7 @@ def _layers(report: Report) -> Chart | None:
 def _damage(report: Report) -> Chart | None:
     measured = [row for row in report.weights if row.damage is not None]
     # Both axes are logarithmic.
-    shown = [row for row in measured if (row.damage or 0.0) > 0 and row.bytes_before > 0]
+    shown = [row for row in measured if 0 < (row.damage or 0.0) < math.inf and row.bytes_before]
     if not shown:
         return None
     forms = list(dict.fromkeys(fmt.form(row.form, row.bits) for row in shown))
@@ -190,9 +190,8 @@ def _damage(report: Report) -> Chart | None:
     note = "Low and right saves most at least cost. Damage is the energy of the output's error \
 when only this weight is rounded to 4 bits, relative to the output's."
     if len(measured) > len(shown):
-        note += (
-            f" {fmt.plural(len(measured) - len(shown), 'weight')} without any damage not shown."
-        )
+        hidden = fmt.plural(len(measured) - len(shown), "weight")
+        note += f" {hidden}, of no or infinite damage, not shown."
     figure = {"data": data, "layout": layout}
     return Chart("damage", "Size against damage, per weight", note, 420, figure)
 
@@ -202,6 +201,7 @@ def _speed(latency: Latency, k: int) -> Chart | None:
     ratios = [original / result for original, result in pairs if result > 0]
     if not ratios:
         return None
+    median = latency.speedup.value
     bars = {
         "type": "histogram",
         "x": ratios,
@@ -209,46 +209,30 @@ def _speed(latency: Latency, k: int) -> Chart | None:
         "marker": {"color": "--blue"},
         "hovertemplate": "%{x}: %{y} pairs<extra></extra>",
     }
-    marks = [
-        (1.0, "no difference", "--muted", "dash"),
-        (latency.speedup.value, "median", "--text", "solid"),
-    ]
     layout = {
         "xaxis": _axis("original time / result time (over 1 is faster)"),
         "yaxis": _axis("number of pairs"),
         "showlegend": False,
-        "shapes": [
-            {
-                "type": "line",
-                "yref": "paper",
-                "y0": 0,
-                "y1": 1,
-                "x0": x,
-                "x1": x,
-                "line": {"color": color, "width": 2, "dash": dash},
-            }
-            for x, _, color, dash in marks
-        ],
-        "annotations": [
-            {
-                "x": x,
-                "y": 1.02,
-                "yref": "paper",
-                "yanchor": "bottom",
-                "text": text,
-                "showarrow": False,
-                # Names stand on the outer side of their lines, so that close lines stay readable.
-                "xanchor": "right"
-                if (x <= latency.speedup.value) == (text != "median")
-                else "left",
-            }
-            for x, text, _, _ in marks
-        ],
+        **_marks((1.0, "no difference", "--muted", "dash"), (median, "median", "--text", "solid")),
     }
     setting = f"{latency.provider}, {fmt.plural(latency.threads, 'thread')}"
     title = label(f"Speed in {len(ratios)} interleaved pairs of runs ({setting})")
     note = f"Median {fmt.times_interval(latency.speedup)}; thread CPU time."
     return Chart(f"speed{k}", title, note, 320, {"data": [bars], "layout": layout})
+
+
+def _marks(*marks: tuple[float, str, str, str]) -> Figure:
+    """Return named vertical lines, each a place, a name, a colour and a dash."""
+    rightmost = max(x for x, _, _, _ in marks)
+    shapes, annotations = [], []
+    for x, text, color, dash in marks:
+        ends = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x}
+        shapes.append({**ends, "line": {"color": color, "width": 2, "dash": dash}})
+        # Names stand on the outer side of their lines, so that close lines stay readable.
+        side = "left" if x == rightmost else "right"
+        place = {"x": x, "y": 1.02, "yref": "paper", "yanchor": "bottom", "xanchor": side}
+        annotations.append({**place, "text": text, "showarrow": False})
+    return {"shapes": shapes, "annotations": annotations}
 
 
 def _spread(row: WeightRow, k: int) -> Chart:

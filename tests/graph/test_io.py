@@ -125,12 +125,12 @@ def test_a_written_file_is_not_larger_for_declarations_of_weights(tmp_path: Path
     assert (tmp_path / "out.onnx").stat().st_size <= path.stat().st_size
 
 
-# --- writing: refusals -----------------------------------------------------------------------------
+# --- writing: refusals ---
 
 
 def test_writing_to_a_missing_folder_is_refused(tmp_path: Path) -> None:
     model = io.read(models.saved(models.build(models.RESIDUAL), tmp_path))
-    with pytest.raises(OutputError, match="there is no folder .*missing to write out.onnx to"):
+    with pytest.raises(OutputError, match=r"there is no folder .*missing to write out.onnx to"):
         io.write(model, tmp_path / "missing" / "out.onnx")
 
 
@@ -161,14 +161,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     (tmp_path / "w.bin").unlink()
     (tmp_path / "old.onnx").write_bytes(b"old")
 
-    with pytest.raises(OutputError, match="old.onnx cannot be written: No such file"):
+    with pytest.raises(OutputError, match=r"old\.onnx cannot be written: No such file"):
         io.write(model, tmp_path / "old.onnx")
 
     assert (tmp_path / "old.onnx").read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "old.onnx"]
 
 
-# --- reading: refusals -----------------------------------------------------------------------------
+# --- reading: refusals ---
 
 
 def refused(path: Path, match: str) -> None:
@@ -249,6 +249,11 @@ def changed(folder: Path, change: str) -> Path:
         proto.opset_import[0].version = 999
     elif change == "wrong bytes":
         graph.initializer[0].raw_data = b"1234"
+    elif change == "wrong values":
+        graph.initializer[0].ClearField("raw_data")
+        graph.initializer[0].float_data.extend([1.0, 2.0])
+    elif change == "nothing":
+        graph.initializer[0].ClearField("raw_data")
     elif change == "absurd shape":
         graph.initializer[0].dims[0] = 10**12
     elif change == "negative dim":
@@ -273,7 +278,9 @@ def changed(folder: Path, change: str) -> Path:
         ("no opset", "does not say which ONNX opset"),
         ("future opset", "uses ONNX opset 999, and the installed onnx knows"),
         ("wrong bytes", r"tensor 'w1' holds 4 bytes, and FLOAT \[4, 3, 3, 3\] needs 432"),
-        ("absurd shape", r"tensor 'w1' holds 432 bytes, and FLOAT \[1000000000000, 3, 3, 3\] needs"),
+        ("wrong values", r"tensor 'w1' holds 2 values, and FLOAT \[4, 3, 3, 3\] needs 108"),
+        ("nothing", r"tensor 'w1' holds 0 values, and FLOAT \[4, 3, 3, 3\] needs 108"),
+        ("absurd shape", r"tensor 'w1' holds 432 bytes, and FLOAT \[1000000000000, 3"),
         ("negative dim", "tensor 'w1' has data type 1 and shape .-1"),
         ("no type", "tensor 'w1' has data type 999"),
     ],
@@ -294,7 +301,7 @@ def test_a_branch_that_reads_nothing_known_is_placed(tmp_path: Path) -> None:
     refused(models.saved(proto, tmp_path), r"reads 'nowhere'.*\n.*node '' \(If\)")
 
 
-# --- external data from anyone ---------------------------------------------------------------------
+# --- external data from anyone ---
 
 
 @pytest.mark.parametrize("location", ["/etc/passwd", "../secret.bin", "a/../../secret.bin", ""])
@@ -353,3 +360,66 @@ def test_external_data_of_an_attribute_is_checked_too(tmp_path: Path) -> None:
     tensor.external_data.add(key="location", value="../k.bin")
 
     refused(models.saved(proto, tmp_path), "not a path inside the model's folder")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize(
+    "dtype", ["INT4", "UINT4", "INT8", "BOOL", "FLOAT16", "DOUBLE", "COMPLEX64"]
+)
+@pytest.mark.parametrize("size", [0, 3])
+def test_contents_of_every_width_are_read(
+    tmp_path: Path, dtype: str, size: int, raw: bool
+) -> None:
+    number = onnx.TensorProto.DataType.Value(dtype)
+    values = np.arange(size) % 2
+    tensor = onnx.helper.make_tensor("w", number, [size], values)
+    if raw:
+        tensor = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), "w")
+    proto = models.build("g () => (float[] y) { y = Cast <to = 1> (w) }")
+    proto.graph.initializer.append(tensor)
+
+    model = io.read(models.saved(proto, tmp_path))
+
+    found = model.graph.initializers["w"].const_value.numpy()
+    np.testing.assert_array_equal(found.astype(np.complex64), values)
+
+
+def test_strings_are_counted(tmp_path: Path) -> None:
+    proto = models.build("g () => (string[] y) { y = Identity (w) }")
+    proto.graph.initializer.append(
+        onnx.helper.make_tensor("w", onnx.TensorProto.STRING, [2], ["a", "b"])
+    )
+    assert io.read(models.saved(proto, tmp_path)).graph.initializers["w"].const_value.size == 2
+    del proto.graph.initializer[0].string_data[1]
+    refused(models.saved(proto, tmp_path), r"'w' holds 1 strings, and STRING \[2\] needs 2")
+
+
+def test_weights_over_the_limit_go_to_a_file_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.read(models.RESIDUAL, tmp_path)
+    monkeypatch.setattr(io, "LARGEST_FILE_BYTES", 1000)
+
+    with pytest.raises(ModelError, match="the weights are 1124 bytes, and one ONNX file without"):
+        io.serialized(model)
+    io.write(model, tmp_path / "big.onnx")
+
+    assert (tmp_path / "big.onnx.data").is_file()
+    assert_same_weights(io.read(tmp_path / "big.onnx"), model)
+
+
+def test_flipped_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
+    content = models.saved(models.build(models.SUBGRAPH), tmp_path).read_bytes()
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(content), 3):
+            damaged[place] = rng.integers(0, 256)
+        (tmp_path / "m.onnx").write_bytes(bytes(damaged))
+        try:
+            io.read(tmp_path / "m.onnx")
+            outcomes.add("read")
+        except ModelError:
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}

@@ -7,6 +7,7 @@ import pytest
 from onnxsqueeze.errors import DataError, ModelError, OutputError
 from onnxsqueeze.facts.records import Interval
 from onnxsqueeze.measure.fidelity import fidelity, fidelity_against, reference
+from onnxsqueeze.runtime import ort
 from tests.measure.pairs import BIASED, INVERSE, LINEAR, SCORES, SHRUNK, samples, saved
 
 FEEDS = [[[3.0, 1.0]], [[2.0, 2.0]], [[-1.0, 4.0]]]
@@ -146,3 +147,25 @@ def test_refusals():
     renamed = LINEAR.replace("[N, 2] y", "[N, 2] z").replace("y =", "z =")
     with pytest.raises(ModelError, match="the model does not run"):
         fidelity(model(LINEAR), model(renamed), samples(LINEAR, FEEDS))
+
+
+@pytest.mark.parametrize("optimization", ["default", "off"])
+def test_both_models_run_under_the_conditions_asked_for(optimization, monkeypatch):
+    asked, make = [], ort.session
+
+    def noted(model, **options):
+        asked.append(options)
+        return make(model, **options)
+
+    monkeypatch.setattr(ort, "session", noted)
+
+    found = fidelity(
+        model(LINEAR),
+        model(SHRUNK),
+        samples(LINEAR, FEEDS),
+        optimization=optimization,
+        threads=2,
+    )
+
+    assert asked == [{"optimization": optimization, "threads": 2, "provider": "cpu"}] * 2
+    assert (found.optimization, found.provider) == (optimization, "cpu")

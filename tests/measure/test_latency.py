@@ -75,6 +75,28 @@ def test_a_fast_model_is_repeated_until_the_pairs_last_long_enough(tmp_path, mon
 
 
 @pytest.mark.parametrize(
+    ("cpu", "threads", "speedup"), [(1.0, 1, 1.0), (0.0, 1, 2.0), (1.0, 2, 2.0)]
+)
+def test_wall_time_decides_where_thread_time_says_nothing(
+    tmp_path, monkeypatch, cpu, threads, speedup
+):
+    """The original is given twice the wall time of the result, and the same thread time."""
+    sessions = []
+
+    def given(session, _feed, _repeats):
+        sessions.append(session)
+        return cpu, 4.0 if session is sessions[0] else 2.0
+
+    monkeypatch.setattr(module, "_timed", given)
+    path = saved(tmp_path, "a", LINEAR)
+
+    found = latency(path, path, samples(LINEAR, FEEDS), threads=threads)
+
+    assert found.speedup.value == speedup
+    assert found.verdict == ("faster" if speedup > 1 else "same")
+
+
+@pytest.mark.parametrize(
     ("estimate", "expected"),
     [
         ((1.0, 1.0, 1.0), "same"),

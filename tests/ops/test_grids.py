@@ -12,9 +12,10 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxsqueeze.ops import row_of
+from onnxsqueeze.ops import OP_TABLE, row_of
 from onnxsqueeze.ops.row import Grid
-from tests.ops.examples import EXAMPLES, Example
+from tests.ops.example import Example
+from tests.ops.examples import EXAMPLES
 from tests.ops.running import Array, run, session
 
 IN_SCALE, OUT_SCALE = 1 / 255, 1 / 128  # inputs are in [0.1, 1)
@@ -97,11 +98,34 @@ FLOAT = [
 
 
 def test_the_measured_operators_have_a_grid():
-    assert {example.op_type for example in GRIDDED} == set(
-        "Conv Gemm MatMul Add Mul LeakyRelu Sigmoid Softmax Where AveragePool GlobalAveragePool "
-        "Concat MaxPool ReduceMax Resize Split Transpose Reshape Flatten Squeeze Unsqueeze Slice "
-        "Gather Expand Tile DepthToSpace".split()
-    )
+    assert {example.op_type for example in GRIDDED} == {
+        "Conv",
+        "Gemm",
+        "MatMul",
+        "Add",
+        "Mul",
+        "LeakyRelu",
+        "Sigmoid",
+        "Softmax",
+        "Where",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Concat",
+        "MaxPool",
+        "ReduceMax",
+        "Resize",
+        "Split",
+        "Transpose",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Slice",
+        "Gather",
+        "Expand",
+        "Tile",
+        "DepthToSpace",
+    }
 
 
 @pytest.mark.parametrize("example", GRIDDED, ids=str)
@@ -170,3 +194,37 @@ def test_shared_grid_must_be_shared(example, tmp_path):
     own = Grid(_grid(example).reads, "own")
     kernels = _optimized(_gridded(example, own), tmp_path / "optimized.onnx")
     assert kernels["DequantizeLinear"] > example.results, kernels
+
+
+CLAMP = """<ir_version: 10, opset_import: ["" : 21]>
+g (float[2,4] a) => (float[2,4] y)
+<
+    float in_scale = {0.01}, float out_scale = {SCALE}, uint8 zero = {ZERO},
+    float low = {0.0}, float high = {6.0}
+> {
+    aq = QuantizeLinear(a, in_scale, zero)
+    ad = DequantizeLinear(aq, in_scale, zero)
+    sum = Add(ad, ad)
+    limited = CLAMP
+    yq = QuantizeLinear(limited, out_scale, zero)
+    y = DequantizeLinear(yq, out_scale, zero)
+}"""
+CLAMPS = {"Relu": "Relu(sum)", "Clip": "Clip(sum, low, high)"}
+
+
+def _clamped(name: str, *, zero: int) -> ir.Model:
+    text = CLAMP.replace("CLAMP", CLAMPS[name]).replace("ZERO", str(zero))
+    return ir.from_onnx_text(text.replace("SCALE", "0.02"))  # 255 · 0.02 is less than 6
+
+
+def test_operators_that_clamp_are_those_a_grid_absorbs():
+    assert {row.op_type for row in OP_TABLE if row.clamps} == set(CLAMPS)
+
+
+@pytest.mark.parametrize("name", CLAMPS)
+def test_grid_that_ends_where_values_are_clamped_absorbs_the_clamp(name, tmp_path):
+    absorbed = _optimized(_clamped(name, zero=0), tmp_path / "absorbed.onnx")
+    assert absorbed[name] == 0
+    assert absorbed["QLinearAdd"] == 1
+    kept = _optimized(_clamped(name, zero=128), tmp_path / "kept.onnx")
+    assert kept[name] == 1

@@ -73,7 +73,9 @@ def weights(count=24):
     rng = np.random.default_rng(0)
     rows = []
     for k in range(count):
-        form, bits = [("stored", 8), ("stored", 4), ("float16", 16), ("float", 32), ("qdq", 8)][k % 5]
+        form, bits = [("stored", 8), ("stored", 4), ("float16", 16), ("float", 32), ("qdq", 8)][
+            k % 5
+        ]
         values = rng.laplace(0, 0.05, 4000) if k % 2 else rng.normal(0, 0.03 + k / 300, 4000)
         before = 1_400_000 // (k + 1)
         rows.append(
@@ -113,7 +115,10 @@ def validation(**changed):
         scores_result=(1.0, 0.0, 0.0),
     )
     fields = {
-        "fidelity": (fidelity, fidelity.model_copy(update={"optimization": "off", "result": 0.9791})),
+        "fidelity": (
+            fidelity,
+            fidelity.model_copy(update={"optimization": "off", "result": 0.9791}),
+        ),
         "latency": (
             Latency(
                 provider="cpu",
@@ -152,7 +157,13 @@ def compress(**changed):
         "version": "0.1.0",
         "created": "2026-11-24T06:54:02Z",
         "command": "onnxsqueeze compress model.onnx --data calib.npz --max-drop 1% -o small.onnx",
-        "seconds": {"load": 1.25, "measure": 14.5, "plan": 33.75, "apply": 0.875, "validate": 21.5},
+        "seconds": {
+            "load": 1.25,
+            "measure": 14.5,
+            "plan": 33.75,
+            "apply": 0.875,
+            "validate": 21.5,
+        },
         "original": summary(),
         "result": summary(
             "small.onnx",
@@ -173,7 +184,12 @@ def compress(**changed):
         "weights": weights(),
         "activations": (
             ActivationRow(
-                name="stem.out", low=-1.5, high=6.25, minimum=-1.625, maximum=9.5, reason="least squares"
+                name="stem.out",
+                low=-1.5,
+                high=6.25,
+                minimum=-1.625,
+                maximum=9.5,
+                reason="least squares",
             ),
         ),
         "left_alone": (

@@ -176,6 +176,13 @@ def test_outcome_has_output_memory_and_no_reason(tmp_path: Path) -> None:
     assert found.peak_bytes > held
 
 
+def test_what_a_command_leaves_behind_is_removed(tmp_path: Path) -> None:
+    code = "import pathlib; pathlib.Path('left').touch(); print(pathlib.Path('left').absolute())"
+    left = Path(python(code, tmp_path / "log").output.strip())
+    assert left.name == "left"
+    assert not left.parent.exists()
+
+
 def test_failure_has_the_last_line_of_its_error(tmp_path: Path) -> None:
     found = python("import sys; print('a\\nb\\n', file=sys.stderr); sys.exit(3)", tmp_path / "log")
     assert (found.exit_code, found.reason) == (3, "b")

@@ -16,6 +16,11 @@ from benchmark.table import read_records, table
 CACHE = Path.home() / ".cache" / "onnxsqueeze-bench"
 
 
+def absolute(path: str) -> Path:
+    """Return a path that means the same in the folder where a command is run."""
+    return Path(path).absolute()
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="tools/bench",
@@ -41,13 +46,15 @@ def parser() -> argparse.ArgumentParser:
     cost = commands.add_parser("calibration", help="what measuring costs beside a plain run")
     cost.add_argument("case", nargs="?", default="ocr_det", help="default: %(default)s")
     for command in (fetched, run, shown, cost):
-        command.add_argument("--cache", type=Path, default=CACHE, help="default: %(default)s")
+        command.add_argument("--cache", type=absolute, default=CACHE, help="default: %(default)s")
     for command in (run, cost):
         command.add_argument(
-            "--cases-from", type=Path, help="a folder of cases (default: CACHE/cases)"
+            "--cases-from", type=absolute, help="a folder of cases (default: CACHE/cases)"
         )
     for command in (run, shown, cost):
-        command.add_argument("--out", type=Path, help="of the results (default: CACHE/results)")
+        command.add_argument(
+            "--out", type=absolute, help="of the results (default: CACHE/results)"
+        )
     return top
 
 

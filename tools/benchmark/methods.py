@@ -50,18 +50,24 @@ def _upgrade(source: Path, scratch: Path) -> Path:
     return target
 
 
-def _prepare(source: Path, scratch: Path) -> Path:
-    """ONNX Runtime's advice before static quantization; the file as it came where that fails."""
+def _is_prepared(source: Path, target: Path, **options: bool) -> bool:
+    """Write what ONNX Runtime's own preparation makes of a model; return whether it could."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    upgraded = _upgrade(source, scratch)
-    target = scratch / "prepared.onnx"
     try:
-        quant_pre_process(str(upgraded), str(target))
+        quant_pre_process(str(source), str(target), **options)
     except Exception as error:  # it raises Exception itself, and whatever its steps raise
-        print(f"quant_pre_process failed ({str(error).splitlines()[0][:100]}): went on without")
-        return upgraded
-    return target
+        print(f"quant_pre_process({options}) failed: {str(error)[:100]!r}")
+        return False
+    return True
+
+
+def _prepare(source: Path, scratch: Path) -> Path:
+    """Return the model prepared as ONNX Runtime advises, as far as that can be carried out."""
+    upgraded, target = _upgrade(source, scratch), scratch / "prepared.onnx"
+    if _is_prepared(upgraded, target) or _is_prepared(upgraded, target, skip_symbolic_shape=True):
+        return target
+    return upgraded
 
 
 def static(case: Case, out: Path, method: str, **options: Any) -> None:
@@ -93,7 +99,8 @@ def dynamic(case: Case, out: Path) -> None:
     """ONNX Runtime's dynamic quantization with its defaults."""
     from onnxruntime import quantization as q
 
-    q.quantize_dynamic(str(case.model), str(out))
+    with tempfile.TemporaryDirectory() as scratch:
+        q.quantize_dynamic(str(_prepare(case.model, Path(scratch))), str(out))
 
 
 THEIRS: dict[str, Callable[[Case, Path], None]] = {

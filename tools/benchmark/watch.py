@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,8 +61,23 @@ def last_line(path: Path) -> str:
 def run(
     command: Sequence[str | Path], *, time_limit_s: float, memory_limit_bytes: float, log: Path
 ) -> Outcome:
-    """Run ``command`` until it ends or passes a limit; its standard error goes to ``log``."""
+    """Run ``command`` until it ends or passes a limit; its standard error goes to ``log``.
+
+    It runs in an empty folder that is removed afterwards: ONNX Runtime's ``quant_pre_process``
+    leaves files in the working directory.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="onnxsqueeze-bench-") as folder:
+        return _run_in(folder, command, time_limit_s, memory_limit_bytes, log)
+
+
+def _run_in(
+    folder: str,
+    command: Sequence[str | Path],
+    time_limit_s: float,
+    memory_limit_bytes: float,
+    log: Path,
+) -> Outcome:
     output = log.with_suffix(".out")
     started = time.perf_counter()
     with log.open("wb") as error_file, output.open("wb") as output_file:
@@ -70,6 +86,7 @@ def run(
             stdout=output_file,
             stderr=error_file,
             start_new_session=True,
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": str(TOOLS)},
         )
     peak, reason = 0, ""

@@ -1,0 +1,353 @@
+"""The whole flow, top-down: load, inspect, measure, plan, apply, validate, report; compress is all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxsqueeze.analysis.grids import integer_candidates
+from onnxsqueeze.analysis.weights import weights
+from onnxsqueeze.config import Budget, Limits, Target
+from onnxsqueeze.data import DataSettings, open_samples
+from onnxsqueeze.errors import DataError, ModelError, PlanError
+from onnxsqueeze.facts.bundle import Facts
+from onnxsqueeze.facts.store import Store
+from onnxsqueeze.graph import io
+from onnxsqueeze.graph.signature import signature
+from onnxsqueeze.measure.collect import Subject, collect, described
+from onnxsqueeze.measure.fidelity import reference
+from onnxsqueeze.measure.load import Loaded
+from onnxsqueeze.measure.load import load as load_model
+from onnxsqueeze.measure.load import samples_for
+from onnxsqueeze.measure.machine import machine
+from onnxsqueeze.measure.ranges import cores
+from onnxsqueeze.measure.validate import validate as validate_pair
+from onnxsqueeze.outcome import Clock, Outcome, Workshop, check_output, clear, install
+from onnxsqueeze.passes.apply import Applied
+from onnxsqueeze.passes.apply import apply as apply_plan
+from onnxsqueeze.plan.make import allowed
+from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.report import files
+from onnxsqueeze.report.build import Story, build
+from onnxsqueeze.report.types import Report
+from onnxsqueeze.runtime.shapes import measured_shapes
+from onnxsqueeze.search import Search, Trial, smallest, with_integers
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A loaded model and what was measured about it, kept in a run folder."""
+
+    loaded: Loaded
+    facts: Facts
+    store: Store
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What ``compress`` made.
+
+    Attributes:
+        output: The file that was written.
+        report: What was done, why, and what it costs and saves.
+        plan: The decisions.
+        is_met: Whether something was compressed within the budget; if not, ``output`` is the cleaned
+            original, or the original itself.
+    """
+
+    output: Path
+    report: Report
+    plan: Plan
+    is_met: bool
+
+
+def load(model: Path, data: DataSettings | None = None, *, run: Path | None = None) -> Loaded:
+    """Return the cleaned model with its samples; see ``Loaded``.
+
+    Args:
+        model: An ONNX file.
+        data: Where samples come from; without, they are random.
+        run: Run folder where the cleaned model is kept; None keeps nothing.
+
+    Raises:
+        ModelError: If the file is no model that runs.
+        DataError: If the samples do not fit it.
+    """
+    return load_model(model, data or DataSettings(), None if run is None else _store(run))
+
+
+def measure(
+    model: Path,
+    data: DataSettings | None = None,
+    *,
+    run: Path,
+    target: Target | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Return the facts that planning needs, measured or found in the run folder.
+
+    Args:
+        model: An ONNX file.
+        data: Where samples come from; without, nothing can be fitted, and activations stay float.
+        run: Run folder; what is measured is kept there and not measured again.
+        target: For ``size`` activations are not calibrated, since stored weights do not need it.
+        limits: ``prune_below`` counts the weights that it would make zero.
+        progress: Called with (stage, done, all).
+    """
+    data, target, limits = data or DataSettings(), target or Target(), limits or Limits()
+    store = _store(run)
+    loaded = load_model(model, data, store)
+    subject = Subject(
+        model=loaded.model,
+        model_sha256=loaded.sha256,
+        samples=loaded.calibration,
+        is_synthetic=loaded.is_synthetic,
+        prune_below=limits.prune_below,
+        seed=data.seed,
+    )
+    integers = target.objective != "size" and not loaded.is_synthetic
+    facts = collect(subject, store, with_integers=integers, progress=progress)
+    return Measured(loaded, facts, store)
+
+
+def plan(
+    measured: Measured,
+    *,
+    budget: Budget | None = None,
+    target: Target | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> Trial | None:
+    """Return the best plan within the budget with its measured fidelity, or None if there is none."""
+    search = _search(measured, budget or Budget(), target or Target(), limits or Limits())
+    stored = smallest(search, progress)
+    if stored is None or not measured.facts.ranges:
+        return stored
+    return with_integers(search, stored, integer_candidates(measured.loaded.model), progress)
+
+
+def apply(plan: Plan, measured: Measured) -> Applied:
+    """Return a copy of the model with every decision of the plan carried out.
+
+    Raises:
+        PlanError: If the plan was made for another model.
+    """
+    if plan.model_sha256 != measured.loaded.sha256:
+        raise PlanError(
+            f"the plan was made for model sha256:{plan.model_sha256[:12]}, "
+            f"and {measured.loaded.path} is sha256:{measured.loaded.sha256[:12]}\n"
+            f"  Make a plan for this one: onnxsqueeze plan {measured.loaded.path}"
+        )
+    return apply_plan(
+        plan, measured.loaded.model, measured.facts.grams, store=measured.store
+    )
+
+
+def compress(
+    model: Path,
+    output: Path,
+    data: DataSettings | None = None,
+    *,
+    budget: Budget | None = None,
+    target: Target | None = None,
+    limits: Limits | None = None,
+    run: Path | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Compressed:
+    """Write a smaller model that keeps to the budget, and return it with its report.
+
+    The file is written, run, compared with the original and timed before it is moved to ``output``.
+    Where nothing keeps to the budget, the cleaned original is written (or the original itself, where
+    cleaning makes it no smaller), and ``is_met`` is False.
+
+    Args:
+        model: An ONNX file; it is only read.
+        output: Where the result goes; an existing file is replaced when the new one is complete.
+        data: Where samples come from.
+        budget: How much may be lost.
+        target: Where the result will run, and what it should be best at.
+        limits: What must not be done.
+        run: Run folder for facts, plan and reports; default ``NAME.squeeze`` beside the output. The
+            same call with the same folder goes on where it was stopped.
+        command: The command line, for the report.
+        progress: Called with (stage, done, all).
+
+    Raises:
+        SqueezeError: For all that is wrong with model, samples, settings or output; nothing is written.
+    """
+    budget, target, limits = budget or Budget(), target or Target(), limits or Limits()
+    data = data or DataSettings()
+    run = run or default_run(output)
+    check_output(model, output)
+    clear(run)
+    clock = Clock()
+    with clock.stage("measure"):
+        measured = measure(model, data, run=run, target=target, limits=limits, progress=progress)
+    search = _search(measured, budget, target, limits)
+    made = Workshop(search, measured.loaded, run, clock, progress).outcome()
+    made.plan.save(run / "plan.json")
+    install(made.path, output)
+    report = build(_story(measured, made, budget, clock, command, output, run))
+    files.save_json(report, run / "report.json")
+    files.save_html(report, run / "report.html")
+    return Compressed(output, report, made.plan, made.is_met)
+
+
+def inspect(model: Path, *, command: str = "") -> Report:
+    """Return what a model is made of, what may be done to it, and why not more; no samples needed.
+
+    Raises:
+        ModelError: If the file is no model that runs.
+    """
+    loaded = load_model(model, DataSettings())
+    found, others = weights(loaded.model)
+    subject = Subject(loaded.model, loaded.sha256, loaded.calibration, is_synthetic=True)
+    facts = Facts(
+        model_sha256=loaded.sha256,
+        data_sha256=None,
+        shapes=measured_shapes(loaded.model, loaded.calibration[0]),
+        weights=tuple(described(subject, weight, {}, {}) for weight in found),
+        left_alone={other.name: other.reason for other in others},
+        grams={},
+    )
+    story = Story(
+        "inspect",
+        model,
+        model=loaded.model,
+        facts=facts,
+        changes=loaded.changes,
+        command=command,
+        notes=loaded.notes,
+        machine=machine(),
+    )
+    return build(story)
+
+
+def validate(
+    original: Path,
+    result: Path,
+    data: DataSettings | None = None,
+    *,
+    budget: Budget | None = None,
+    target: Target | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Report:
+    """Return one model held against another on all samples given: fidelity, latency, size, placement.
+
+    Without samples both are run on random ones, and the report says so. With a budget the report's
+    verdict tells whether the result keeps to it.
+    """
+    data, target = data or DataSettings(), target or Target()
+    samples, notes = samples_for(original, data)
+    metric = Budget().metric if budget is None else budget.metric
+    validation = validate_pair(
+        original,
+        result,
+        samples,
+        metric=metric,
+        provider=target.provider,
+        threads=target.threads,
+        seed=data.seed,
+        progress=progress,
+    )
+    met = None
+    if budget is not None:
+        met = validation.fidelity[0].drop.high <= budget.max_drop
+    story = Story(
+        "validate",
+        original,
+        result=result,
+        validation=validation,
+        budget=budget,
+        is_met=met,
+        command=command,
+        notes=notes,
+        data=samples.source,
+        samples=(0, len(samples)),
+        machine=validation.machine,
+    )
+    return build(story)
+
+
+def report(source: Path, output: Path) -> Report:
+    """Read a ``report.json`` (or the one of a run folder), write it as HTML, and return it."""
+    found = files.load_json(source / "report.json" if source.is_dir() else source)
+    files.save_html(found, output)
+    return found
+
+
+def default_run(output: Path) -> Path:
+    """Return the run folder that belongs to an output.
+
+    Example:
+        >>> default_run(Path("out/small.onnx")).name
+        'small.squeeze'
+    """
+    return output.with_name(output.stem + ".squeeze")
+
+
+def _store(run: Path) -> Store:
+    clear(run)
+    return Store(run / "facts")
+
+
+def _search(measured: Measured, budget: Budget, target: Target, limits: Limits) -> Search:
+    loaded = measured.loaded
+    known = reference(
+        loaded.path,
+        loaded.held_out,
+        budget.metric,
+        provider=target.provider,
+        threads=cores(),
+        seed=budget.seed,
+    )
+    opset = loaded.model.graph.opset_imports.get("", 0)
+    possible = allowed(limits, opset, has_data=not loaded.is_synthetic)
+    return Search(
+        loaded.model, measured.facts, known, budget, target, possible, measured.store
+    )
+
+
+def _story(
+    measured: Measured,
+    made: Outcome,
+    budget: Budget,
+    clock: Clock,
+    command: str,
+    output: Path,
+    run: Path,
+) -> Story:
+    loaded, applied = measured.loaded, made.applied
+    return Story(
+        "compress",
+        loaded.path,
+        model=loaded.model,
+        result=output,
+        facts=measured.facts,
+        plan=made.plan,
+        changes=loaded.changes + (() if applied is None else applied.changes),
+        sqnr_db={} if applied is None else applied.sqnr_db,
+        validation=made.validation,
+        budget=budget,
+        is_met=made.is_met,
+        command=command,
+        seconds=clock.seconds,
+        notes=loaded.notes + made.notes,
+        data=loaded.calibration.source,
+        samples=(len(loaded.calibration), len(loaded.held_out)),
+        machine=made.validation.machine,
+        files={
+            "model": str(output),
+            "plan": str(run / "plan.json"),
+            "report": str(run / "report.html"),
+            "numbers": str(run / "report.json"),
+        },
+    )

@@ -1,0 +1,100 @@
+"""What single nodes cost in floats and in integers: measured once for equal nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from onnxsqueeze.errors import DataError
+from onnxsqueeze.facts.records import Interval, Machine, Record
+
+
+class OpKey(Record):
+    """What the time of a node depends on, apart from the machine.
+
+    Attributes:
+        op_type: The operator.
+        attributes: Its attributes as text, by name.
+        shapes: Measured shape of the activation and shapes of the constants, by port.
+        provider: Execution provider, short name.
+        threads: Threads of the session.
+    """
+
+    op_type: str
+    attributes: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    provider: str
+    threads: int
+
+
+class OpLatency(Record):
+    """One node, timed alone in floats and in integers, in turns.
+
+    The integer form includes the QuantizeLinear in front of it, and the DequantizeLinear behind it
+    where its kernel writes integers; between integer nodes ONNX Runtime drops these.
+
+    Attributes:
+        key: Which node.
+        machine: Where.
+        float_ms: Thread CPU time per run, in milliseconds.
+        integer_ms: The same in integers, paired with ``float_ms``.
+        speedup: Median of the paired ratios float / integer (over 1: integers are faster).
+        fused: Whether ONNX Runtime made an integer kernel of it.
+    """
+
+    key: OpKey
+    machine: Machine
+    float_ms: tuple[float, ...]
+    integer_ms: tuple[float, ...]
+    speedup: Interval
+    fused: bool
+
+
+class OpLatencies(Record):
+    """All nodes that were timed so far."""
+
+    schema_number: Literal[1] = 1
+    rows: tuple[OpLatency, ...] = ()
+
+    def of(self, key: OpKey, machine: Machine) -> OpLatency | None:
+        """Return the record of an equal node on an equal machine and engine, or None."""
+        kernels = _kernels(machine)
+        equal = (row for row in self.rows if row.key == key and _kernels(row.machine) == kernels)
+        return next(equal, None)
+
+    def added(self, row: OpLatency) -> OpLatencies:
+        """Return these records with one more."""
+        return self.model_copy(update={"rows": (*self.rows, row)})
+
+    def save(self, path: Path) -> None:
+        """Write the records as JSON, moved into place when complete."""
+        beside = path.with_name(path.name + ".part")
+        beside.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> OpLatencies:
+        """Read records; without a file there are none.
+
+        Raises:
+            DataError: If the file is malformed.
+        """
+        if not path.exists():
+            return cls()
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(
+                f"{path} holds no operator latencies: {place}: {first['msg']}\n"
+                "  Remove it; what is needed is measured again."
+            ) from error
+
+
+def _kernels(machine: Machine) -> tuple[object, ...]:
+    """What decides which kernels run, and how fast."""
+    engine = machine.versions.get("onnxruntime")
+    return machine.processor, machine.features, machine.system.rpartition(" ")[2], engine

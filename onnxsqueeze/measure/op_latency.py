@@ -1,0 +1,179 @@
+"""What one node costs in floats and in integers on this machine, by running it alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxsqueeze.analysis.grids import Candidate, integer_candidates
+from onnxsqueeze.facts.op_latency import OpKey, OpLatencies, OpLatency
+from onnxsqueeze.facts.records import Interval, Machine
+from onnxsqueeze.graph import walk
+from onnxsqueeze.graph.edit import add_initializer
+from onnxsqueeze.numerics.statistics import median_interval
+from onnxsqueeze.ops.row import inputs, opset
+from onnxsqueeze.passes.coverage import INTEGER_KERNELS
+from onnxsqueeze.passes.insert_qdq import InsertQdqPass
+from onnxsqueeze.plan.types import ActivationChoice, Plan, WeightChoice
+from onnxsqueeze.runtime import ort
+
+Array = npt.NDArray[Any]
+Shapes = Mapping[str, tuple[int, ...]]
+
+PAIRS = 15
+"""Interleaved pairs of runs: their median ratio is then good to 1.5% on a loaded machine."""
+LEAST_SECONDS = 0.003
+"""A timing is the mean of as many runs as take at least this long."""
+_SEED = 0
+
+
+def op_latencies(
+    model: ir.Model,
+    candidates: Iterable[Candidate],
+    shapes: Shapes,
+    machine: Machine,
+    *,
+    known: OpLatencies | None = None,
+    provider: str = "cpu",
+    pairs: int = PAIRS,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, OpLatency], OpLatencies]:
+    """Return the latency of every able candidate by its output ``y``, and all records so far.
+
+    Each node runs alone, with its own weight shapes and the shape of its input that was measured,
+    over random values, in one thread. Equal nodes are measured once. Candidates that have a reason
+    against them, or whose input's shape was not measured, are left out.
+
+    Args:
+        model: The model that the candidates are of; it is not changed.
+        candidates: As ``integer_candidates`` returns them.
+        shapes: Measured shapes by tensor name.
+        machine: This machine.
+        known: Records that are reused where node, machine and engine are equal.
+        provider: Execution provider, short or full name.
+        pairs: Interleaved pairs of timings per node.
+        progress: Called with (done, all) of the nodes.
+
+    Raises:
+        ModelError: If ONNX Runtime refuses a node.
+        ProviderError: If the provider is not there.
+    """
+    records = known or OpLatencies()
+    nodes = {out.name: node for node in model.graph for out in node.outputs}
+    able = [one for one in candidates if not one.reason and one.x in shapes]
+    found: dict[str, OpLatency] = {}
+    for number, one in enumerate(able):
+        single = _single(model, nodes[one.y], one, shapes[one.x])
+        key = _key(single, provider)
+        row = records.of(key, machine)
+        if row is None:
+            row = _measured(single, key, shapes[one.x], machine, pairs)
+            records = records.added(row)
+        found[one.y] = row
+        if progress is not None:
+            progress(number + 1, len(able))
+    return found, records
+
+
+def _single(model: ir.Model, node: ir.Node, one: Candidate, x_shape: tuple[int, ...]) -> ir.Model:
+    """Return a model of one node, with random constants of the same shapes.
+
+    Behind the node stands an Identity, so that its output is no output of the model and can have a
+    grid; ONNX Runtime removes it.
+    """
+    rng = np.random.default_rng(_SEED)
+    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(x_shape))
+    graph = ir.Graph([x], [], nodes=[], opset_imports={"": opset(node)}, name="single")
+    constants = {one.weight: "w", one.bias: "b"}
+    values: list[ir.Value | None] = []
+    for value in node.inputs:
+        if value is None or value.name == one.x:
+            values.append(None if value is None else x)
+            continue
+        tensor = model.graph.initializers[str(value.name)].const_value
+        assert tensor is not None  # candidates multiply by, and add, initializers
+        drawn = rng.normal(size=tensor.shape.numpy()).astype(np.float32)
+        values.append(add_initializer(graph, constants[value.name], drawn))
+    y, out = (ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT)) for name in ("y", "out"))
+    graph.append(
+        ir.Node("", node.op_type, values, node.attributes.values(), outputs=[y], name="y")
+    )
+    graph.append(ir.node("Identity", [y], outputs=[out], name="out"))
+    graph.outputs.append(out)
+    return ir.Model(graph, ir_version=model.ir_version)
+
+
+def _key(single: ir.Model, provider: str) -> OpKey:
+    node = single.graph[0]
+    shapes = {
+        name: tuple(value.shape.numpy())
+        for name, value in inputs(node).items()
+        if value.shape is not None
+    }
+    attributes = {name: str(one.value) for name, one in sorted(node.attributes.items())}
+    return OpKey(
+        op_type=node.op_type, attributes=attributes, shapes=shapes, provider=provider, threads=1
+    )
+
+
+def _measured(
+    single: ir.Model, key: OpKey, x_shape: tuple[int, ...], machine: Machine, pairs: int
+) -> OpLatency:
+    feed = {"x": np.random.default_rng(_SEED).normal(size=x_shape).astype(np.float32)}
+    floats = ort.session(single, provider=key.provider)
+    integer = single.clone()
+    InsertQdqPass(_plan(single, feed["x"], ort.run(floats, feed)["out"]))(integer)
+    kernels = {(node.domain, node.op_type) for node in walk.nodes(ort.optimized(integer))}
+    times = _paired((floats, ort.session(integer, provider=key.provider)), feed, pairs)
+    speedup = median_interval([a / b for a, b in zip(*times, strict=True)])
+    return OpLatency(
+        key=key,
+        machine=machine,
+        float_ms=tuple(times[0]),
+        integer_ms=tuple(times[1]),
+        speedup=Interval(**speedup._asdict()),
+        fused=bool(kernels & INTEGER_KERNELS),
+    )
+
+
+def _plan(single: ir.Model, x: Array, y: Array) -> Plan:
+    (one,) = integer_candidates(single)
+    assert not one.reason  # the node alone has no obstacle that it has not in its model
+    reason = "to be timed"
+    return Plan(
+        model_sha256="",
+        weights={one.weight: WeightChoice(form="qdq", bits=8, axis=one.axis, reason=reason)},
+        activations={
+            name: ActivationChoice(low=float(seen.min()), high=float(seen.max()), reason=reason)
+            for name, seen in (("x", x), ("y", y))
+        },
+    )
+
+
+def _paired(
+    sessions: tuple[Any, Any], feed: ort.Feed, pairs: int
+) -> tuple[list[float], list[float]]:
+    """Return milliseconds of thread CPU time per run of both sessions, in alternating order."""
+    repeats = []
+    for made in sessions:
+        made.run(None, feed)  # lays out memory
+        seconds = _seconds(made, feed, 1)
+        repeats.append(max(1, math.ceil(LEAST_SECONDS / max(seconds, 1e-6))))
+    times: tuple[list[float], list[float]] = ([], [])
+    for pair in range(pairs):
+        for which in (pair % 2, 1 - pair % 2):
+            times[which].append(1000 * _seconds(sessions[which], feed, repeats[which]))
+    return times
+
+
+def _seconds(made: Any, feed: ort.Feed, repeats: int) -> float:
+    start = time.thread_time()
+    for _ in range(repeats):
+        made.run(None, feed)
+    return max((time.thread_time() - start) / repeats, 1e-9)

@@ -1,0 +1,204 @@
+"""From a search to a file: written in the run folder, held against the original, then moved into place."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxsqueeze.analysis.grids import integer_candidates
+from onnxsqueeze.errors import OutputError
+from onnxsqueeze.facts.records import Validation
+from onnxsqueeze.facts.store import Store
+from onnxsqueeze.graph import io
+from onnxsqueeze.measure.load import Loaded
+from onnxsqueeze.measure.validate import validate
+from onnxsqueeze.passes.apply import Applied, apply
+from onnxsqueeze.passes.coverage import coverage
+from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.search import Search, Trial, smallest, with_integers
+
+Progress = Callable[[str, int, int], None]
+
+CLEARLY_FASTER = 1.03
+"""Integer kernels must beat stored weights by this factor on the whole model, or they are not used."""
+
+
+@dataclass
+class Clock:
+    """Wall seconds per stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time spent inside for a stage."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A file in the run folder that was held against the original.
+
+    Attributes:
+        path: The file.
+        plan: What it was made by; a plan without decisions for the cleaned original.
+        applied: What was done; None for the original as it came.
+        validation: What was measured of it.
+        is_met: Whether something was compressed within the budget.
+        notes: What did not work out on the way.
+    """
+
+    path: Path
+    plan: Plan
+    applied: Applied | None
+    validation: Validation
+    is_met: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where and how results are made: one search, its model, the run folder."""
+
+    search: Search
+    loaded: Loaded
+    run: Path
+    clock: Clock
+    progress: Progress | None
+
+    def outcome(self) -> Outcome:
+        """Return the best file that keeps to the budget, or else the cleaned original."""
+        mildness, notes = 0, list[str]()
+        while True:
+            with self.clock.stage("search"):
+                trials = self._candidates(mildness)
+            if not trials:
+                return self._unchanged(tuple(notes))
+            found = self._faster([self._made(trial.plan, notes) for trial in trials])
+            if found is not None:
+                return found
+            mildness = max(trial.level for trial in trials) + 1
+
+    def _candidates(self, mildness: int) -> list[Trial]:
+        stored = smallest(self.search, self.progress, mildness=mildness)
+        if stored is None:
+            return []
+        if not self.search.facts.ranges:
+            return [stored]
+        candidates = integer_candidates(self.loaded.model)
+        integer = with_integers(self.search, stored, candidates, self.progress)
+        return [stored] if integer is stored else [stored, integer]
+
+    def _made(self, plan: Plan, notes: list[str]) -> Outcome | None:
+        """Write, run and measure the plan's model; None (and a note) if it breaks a promise."""
+        facts, store = self.search.facts, self.search.store
+        with self.clock.stage("apply"):
+            applied = apply(plan, self.loaded.model, facts.grams, store=store)
+        path = self._written(applied.model)
+        validation = self._validated(path, plan)
+        drop = validation.fidelity[0].drop
+        if drop.high > self.search.budget.max_drop:
+            notes.append(f"a plan was given up: its file dropped up to {drop.high:.2%} when measured")
+        elif validation.result_bytes >= validation.original_bytes:
+            notes.append(f"a plan was given up: its file has {validation.result_bytes} bytes")
+        else:
+            return Outcome(path, plan, applied, validation, is_met=True, notes=tuple(notes))
+        return None
+
+    def _written(self, model: ir.Model) -> Path:
+        number = len(list(self.run.glob("result-*.onnx")))
+        path = self.run / f"result-{number}.onnx"
+        io.write(model, path)
+        return path
+
+    def _validated(self, path: Path, plan: Plan) -> Validation:
+        target, budget = self.search.target, self.search.budget
+        with self.clock.stage("validate"):
+            return validate(
+                self.loaded.path,
+                path,
+                self.loaded.held_out,
+                metric=budget.metric,
+                provider=target.provider,
+                threads=target.threads,
+                seed=budget.seed,
+                coverage=coverage(plan, path),
+                progress=self.progress,
+            )
+
+    def _faster(self, outcomes: list[Outcome | None]) -> Outcome | None:
+        """Return stored weights, unless integer kernels are clearly faster as a whole."""
+        kept = [outcome for outcome in outcomes if outcome is not None]
+        if len(kept) < 2:
+            return kept[0] if kept else None
+        stored, integer = kept
+        gain = speedup(integer) / speedup(stored)
+        return integer if gain > CLEARLY_FASTER else stored
+
+    def _unchanged(self, notes: tuple[str, ...]) -> Outcome:
+        plan = Plan(
+            model_sha256=self.loaded.sha256,
+            weights={},
+            notes=("no form of any weight keeps to the budget",),
+        )
+        cleaned = Applied(self.loaded.model, (), {})
+        for model, applied in ((self.loaded.model, cleaned), (io.read(self.loaded.path), None)):
+            path = self._written(model)
+            validation = self._validated(path, plan)
+            is_smaller = validation.result_bytes <= validation.original_bytes
+            if applied is None or (
+                is_smaller and validation.fidelity[0].drop.high <= self.search.budget.max_drop
+            ):
+                return Outcome(path, plan, applied, validation, is_met=False, notes=notes)
+        raise AssertionError("the original itself is always accepted")
+
+
+def speedup(outcome: Outcome) -> float:
+    """Return how many times as fast as the original the outcome was measured to be."""
+    return outcome.validation.latency[0].speedup.value
+
+
+def install(made: Path, output: Path) -> None:
+    """Copy a finished file to where it was asked for, complete or not at all."""
+    io.write(io.read(made), output, external=made.with_name(made.name + ".data").exists())
+
+
+def clear(run: Path) -> None:
+    """Make the run folder, without results of an earlier run; facts stay.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
+    try:
+        (run / "facts").mkdir(parents=True, exist_ok=True)
+        for old in [*run.glob("result-*.onnx"), *run.glob("result-*.onnx.data")]:
+            old.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"the run folder {run} cannot be used: {error.strerror or error}\n"
+            "  Name another folder: --run FOLDER"
+        ) from error
+
+
+def check_output(model: Path, output: Path) -> None:
+    """Raise OutputError if ``output`` cannot be written, before any work is done for it."""
+    if output.exists() and model.exists() and output.samefile(model):
+        raise OutputError(
+            f"{output} is the model itself, which is never written to\n  Choose another place."
+        )
+    if output.is_dir():
+        raise OutputError(f"{output} is a folder\n  Name a file: -o {output / 'small.onnx'}")
+    if not output.parent.is_dir():
+        raise OutputError(f"the folder {output.parent} does not exist\n  Make it first.")
+    if not os.access(output.parent, os.W_OK):
+        raise OutputError(f"the folder {output.parent} cannot be written to\n  Choose another.")

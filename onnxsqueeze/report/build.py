@@ -1,0 +1,240 @@
+"""Put together a report from what was decided, done and measured; it measures nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+
+from onnxsqueeze import __version__
+from onnxsqueeze.analysis import summary
+from onnxsqueeze.config import Budget
+from onnxsqueeze.facts.bundle import Facts
+from onnxsqueeze.facts.records import Change, Machine, Validation
+from onnxsqueeze.graph import io, walk
+from onnxsqueeze.numerics.density import describe
+from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.report import fmt
+from onnxsqueeze.report.types import (
+    ActivationRow,
+    Distribution,
+    LeftAlone,
+    ModelSummary,
+    Report,
+    WeightRow,
+)
+
+DRAWN = 12
+"""Weights whose distributions are drawn: the largest ones."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything a report may tell; what is missing is not told.
+
+    Attributes:
+        kind: The command.
+        original: File of the original.
+        model: The cleaned model, whose names plan and facts use.
+        result: File of the result.
+        facts: What was measured before deciding.
+        plan: What was decided.
+        changes: What was done, undone and left alone.
+        sqnr_db: Signal to noise ratio of each rounded weight itself.
+        validation: The result held against the original.
+        budget: What the result had to keep to.
+        is_met: Whether it does; None where there was nothing to meet.
+        command: The command line that does it again.
+        seconds: Wall time per stage.
+        notes: What else the reader should know.
+        data: Where the samples come from.
+        samples: Number of calibration and of evaluation samples.
+        machine: Where it was measured.
+        files: What was written, by what it is.
+    """
+
+    kind: Literal["compress", "validate", "inspect"]
+    original: Path
+    model: ir.Model | None = None
+    result: Path | None = None
+    facts: Facts | None = None
+    plan: Plan | None = None
+    changes: tuple[Change, ...] = ()
+    sqnr_db: Mapping[str, float] = field(default_factory=dict)
+    validation: Validation | None = None
+    budget: Budget | None = None
+    is_met: bool | None = None
+    command: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    data: str | None = None
+    samples: tuple[int, int] = (0, 0)
+    machine: Machine | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def build(story: Story) -> Report:
+    """Return the report of a story."""
+    facts, result = story.facts, story.result
+    shapes = {} if facts is None else facts.shapes
+    work = None
+    if story.model is not None and facts is not None:
+        work = summary.multiply_adds(story.model, shapes).total
+    before = _summary(story.original, work)
+    after = None if result is None else _summary(result, work)
+    sizes = {} if result is None else _restored_bytes(io.read(result))
+    rows = tuple(_weight_rows(story, sizes))
+    return Report(
+        kind=story.kind,
+        version=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=story.command,
+        seconds={stage: round(seconds, 3) for stage, seconds in story.seconds.items()},
+        original=before,
+        result=after,
+        verdict=_verdict(story),
+        headline=_headline(story, before, after),
+        max_drop=None if story.budget is None else story.budget.max_drop,
+        metric=None if story.budget is None else story.budget.metric,
+        validation=story.validation,
+        weights=rows,
+        activations=tuple(_activation_rows(story)),
+        left_alone=tuple(_left_alone(story)),
+        changes=story.changes,
+        notes=story.notes + (() if story.plan is None else story.plan.notes),
+        data=story.data,
+        calibration_samples=story.samples[0],
+        evaluation_samples=story.samples[1],
+        machine=story.machine,
+        files=dict(story.files),
+    )
+
+
+def _verdict(story: Story) -> Literal["met", "not met", "unchanged", "none"]:
+    if story.is_met is None:
+        return "none"
+    if not story.is_met:
+        return "not met"
+    decided = story.plan is not None and any(c.form != "float" for c in story.plan.weights.values())
+    return "met" if decided else "unchanged"
+
+
+def _summary(path: Path, work: int | None) -> ModelSummary:
+    model = io.read(path)
+    size_bytes = io.size_bytes(path)
+    return ModelSummary(
+        path=str(path),
+        sha256=io.fingerprint(path),
+        size_bytes=size_bytes,
+        nodes=walk.node_count(model),
+        parameters=summary.parameters(model),
+        multiply_adds=work,
+        opset=model.graph.opset_imports.get("", 0),
+        producer=" ".join(part for part in (model.producer_name, model.producer_version) if part),
+        operators=summary.operators(model),
+        bytes_by_cause=summary.bytes_by_cause(model, size_bytes),
+    )
+
+
+def _restored_bytes(model: ir.Model) -> dict[str, int]:
+    """Return the bytes of every initializer of a result, by name."""
+    return {
+        value.name or "": value.const_value.nbytes
+        for _, value in walk.initializers(model)
+        if value.const_value is not None
+    }
+
+
+PARTS = ("int", "scale", "zero", "half", "mask", "some")
+"""Endings of the tensors that a weight is stored as; see passes/store_weights.py."""
+
+
+def _bytes_after(name: str, sizes: Mapping[str, int]) -> int:
+    return sizes.get(name, 0) + sum(sizes.get(f"{name}.{part}", 0) for part in PARTS)
+
+
+def _weight_rows(story: Story, sizes: Mapping[str, int]) -> Iterable[WeightRow]:
+    if story.facts is None or story.model is None:
+        return
+    values = {value.name: value for _, value in walk.initializers(story.model)}
+    largest = sorted(story.facts.weights, key=lambda weight: -weight.count * weight.item_bytes)
+    drawn = {weight.name for weight in largest[:DRAWN]}
+    for weight in story.facts.weights:
+        choice = None if story.plan is None else story.plan.weights.get(weight.name)
+        tensor = values[weight.name].const_value
+        assert tensor is not None  # ONNX: an initializer has a value
+        before = weight.count * weight.item_bytes
+        is_changed = choice is not None and sizes
+        yield WeightRow(
+            name=weight.name,
+            node=weight.node,
+            operator=weight.operator,
+            shape=weight.shape,
+            bytes_before=before,
+            bytes_after=_bytes_after(weight.name, sizes) if is_changed else before,
+            form="float" if choice is None else choice.form,
+            bits=8 * weight.item_bytes if choice is None else choice.bits,
+            zeros_fraction=weight.zeros / weight.count,
+            sqnr_db=story.sqnr_db.get(weight.name),
+            damage=weight.damage,
+            reason="" if choice is None else choice.reason,
+            distribution=_distribution(tensor) if weight.name in drawn else None,
+        )
+
+
+def _distribution(tensor: ir.TensorProtocol) -> Distribution:
+    described = describe(tensor.numpy())
+    return Distribution(
+        centers=tuple(described.histogram.centers.tolist()),
+        density=tuple(described.histogram.density.tolist()),
+        fits={name: tuple(fit.tolist()) for name, fit in described.fits.items()},
+        best_fit=described.best_fit,
+        distances=dict(described.distances),
+    )
+
+
+def _activation_rows(story: Story) -> Iterable[ActivationRow]:
+    if story.plan is None or story.facts is None:
+        return
+    for name, grid in story.plan.activations.items():
+        seen = story.facts.ranges[name]
+        yield ActivationRow(
+            name=name,
+            low=grid.low,
+            high=grid.high,
+            minimum=seen.low,
+            maximum=seen.high,
+            reason=grid.reason,
+        )
+
+
+def _left_alone(story: Story) -> Iterable[LeftAlone]:
+    if story.facts is not None:
+        for name, reason in story.facts.left_alone.items():
+            yield LeftAlone(subject=name, reason=reason)
+    if story.plan is not None:
+        for name, choice in story.plan.weights.items():
+            if choice.form == "float":
+                yield LeftAlone(subject=name, reason=choice.reason)
+
+
+def _headline(story: Story, before: ModelSummary, after: ModelSummary | None) -> str:
+    if after is None:
+        return (
+            f"{story.original.name}: {fmt.size(before.size_bytes)}, "
+            f"{fmt.plural(before.nodes, 'node')}, {fmt.count(before.parameters)} parameters"
+        )
+    size = fmt.smaller(before.size_bytes, after.size_bytes)
+    parts = [f"{story.original.name}: {size}"]
+    if story.validation is not None:
+        default = story.validation.fidelity[0]
+        budget = "" if story.budget is None else f" (budget {fmt.percent(story.budget.max_drop)})"
+        parts.append(f"drop {fmt.percent(default.drop.value)}{budget}")
+        for latency in story.validation.latency[:1]:
+            speed = fmt.times(latency.speedup.value)
+            parts.append("speed the same" if latency.verdict == "same" else f"speed {speed}")
+    return ", ".join(parts)

@@ -1,0 +1,180 @@
+"""Find the smallest plan whose measured drop is within the budget: plan, apply, measure, repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import onnx_ir as ir
+
+from onnxsqueeze.analysis.grids import Candidate
+from onnxsqueeze.config import Budget, Limits, Target
+from onnxsqueeze.facts.bundle import Facts
+from onnxsqueeze.facts.ranges import TensorRange
+from onnxsqueeze.facts.records import Fidelity
+from onnxsqueeze.facts.store import Store
+from onnxsqueeze.measure.fidelity import Reference, fidelity_against
+from onnxsqueeze.numerics.histogram import mse_range
+from onnxsqueeze.passes.apply import apply
+from onnxsqueeze.plan.choose import counts
+from onnxsqueeze.plan.make import make_plan
+from onnxsqueeze.plan.quantize import IntegerChoices, choose_integer
+from onnxsqueeze.plan.types import Plan
+
+Progress = Callable[[str, int, int], None]
+
+LEVELS = 49
+"""Damage limits that are tried: level k is ``10 ** (-k / 6)``, from 1 to 1e-8."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan that was carried out and measured; ``level`` is how mild it is, see ``LEVELS``."""
+
+    plan: Plan
+    fidelity: Fidelity
+    level: int
+
+    def is_within(self, budget: Budget) -> bool:
+        """Return whether the drop, at the pessimistic end of its interval, is within the budget."""
+        return self.fidelity.drop.high <= budget.max_drop
+
+
+@dataclass(frozen=True)
+class Search:
+    """What stays the same over all trials of one search."""
+
+    model: ir.Model
+    facts: Facts
+    reference: Reference
+    budget: Budget
+    target: Target
+    limits: Limits
+    store: Store
+
+    def trial(self, plan: Plan, level: int) -> Trial:
+        """Return the plan with its measured fidelity; a plan measured before is not run again."""
+        decisions = plan.model_dump_json(exclude={"notes"})
+        key = {
+            "model": self.facts.model_sha256,
+            "data": self.reference.samples.fingerprint,
+            "fitted to": self.facts.data_sha256,
+            "metric": self.reference.metric.name,
+            "seed": self.budget.seed,
+            "provider": self.target.provider,
+            "plan": hashlib.sha256(decisions.encode()).hexdigest(),
+        }
+        saved = self.store.get("trial", key)
+        if saved is None:
+            made = apply(plan, self.model, self.facts.grams, store=self.store)
+            measured = fidelity_against(self.reference, made.model)
+            saved = self.store.put("trial", key, measured.model_dump(mode="json"))
+        return Trial(plan, Fidelity.model_validate_json(json.dumps(saved.values)), level)
+
+
+def smallest(
+    search: Search, progress: Progress | None = None, *, mildness: int = 0
+) -> Trial | None:
+    """Return the trial with the fewest bytes that is within the budget, or None if there is none.
+
+    Levels under ``mildness`` are not tried.
+
+    The damage limit of the plan is bisected: what is given up for fewer bytes goes to the weights
+    where it costs least, and what must be given back goes to those that damage most.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    deadline = time.monotonic() + (search.limits.time_limit_s or float("inf"))
+    good, low, high = None, mildness, LEVELS - 1  # high is the mildest
+    steps = LEVELS.bit_length()
+    done = 0
+    while low <= high and (good is None or time.monotonic() < deadline):
+        level = (low + high) // 2
+        plan = at_level(search, level)
+        trial = search.trial(plan, level)
+        done += 1
+        tell("search within the budget", min(done, steps), steps)
+        if trial.is_within(search.budget):
+            good, high = trial, level - 1
+        else:
+            low = level + 1
+    tell("search within the budget", steps, steps)
+    return good if good is not None and counts(good.plan.weights).keys() != {"float"} else None
+
+
+def at_level(search: Search, level: int) -> Plan:
+    """Return the plan whose expected damage is at most that of a level."""
+    return make_plan(search.facts, search.target, search.limits, damage_limit=10 ** (-level / 6))
+
+
+def with_integers(
+    search: Search, stored: Trial, candidates: Sequence[Candidate], progress: Progress | None = None
+) -> Trial:
+    """Return the trial with the most integer kernels that pay and keep to the budget, or ``stored``.
+
+    Nodes are ranked by the time that each saves; the longest leading part of them that is within the
+    budget is found by bisection.
+
+    Args:
+        search: The search; its facts hold ranges and latencies of single nodes.
+        stored: The best trial so far, whose choices stay where a node stays float.
+        candidates: Nodes that can become integer kernels.
+        progress: Called with (stage, done, all).
+    """
+    tell = progress or (lambda stage, done, total: None)
+    facts = search.facts
+    ends = {name: _ends(one) for name, one in facts.ranges.items() if one.not_finite == 0}
+    choices = choose_integer(
+        candidates, facts.latencies, ends, search.limits, search.target.objective
+    )
+    ranked = _ranked(choices, candidates, facts)
+    best, low, high = stored, 1, len(ranked)
+    while low <= high:
+        count = (low + high + 1) // 2
+        plan = _merged(search, stored.plan, choices, candidates, ranked[:count])
+        trial = search.trial(plan, stored.level)
+        if trial.is_within(search.budget):
+            best, low = trial, count + 1
+        else:
+            high = count - 1
+        tell("integer kernels within the budget", len(ranked) - max(high - low + 1, 0), len(ranked))
+    return best
+
+
+def _ends(seen: TensorRange) -> tuple[float, float]:
+    return mse_range(seen.sample, seen.extremes, seen.count, seen.low, seen.high)
+
+
+def _ranked(
+    choices: IntegerChoices, candidates: Sequence[Candidate], facts: Facts
+) -> list[str]:
+    """Return the chosen weights, those first whose nodes save most time."""
+    saved: dict[str, float] = {}
+    for one in candidates:
+        latency = facts.latencies.get(one.y)
+        if one.weight in choices.weights and latency is not None:
+            gain = median(latency.float_ms) - median(latency.integer_ms)
+            saved[one.weight] = saved.get(one.weight, 0.0) + gain
+    return sorted(saved, key=lambda weight: (-saved[weight], weight))
+
+
+def _merged(
+    search: Search,
+    plan: Plan,
+    choices: IntegerChoices,
+    candidates: Sequence[Candidate],
+    taken: Sequence[str],
+) -> Plan:
+    """Return ``plan`` with the taken weights, and the grids that their nodes need, in integers."""
+    weights, rows = dict(plan.weights), {w.name: w.rows for w in search.facts.weights}
+    for name in taken:
+        rounding = "compensated" if rows.get(name) else "nearest"
+        pruned = plan.weights[name].prune_below
+        update = {"rounding": rounding, "prune_below": pruned}
+        weights[name] = choices.weights[name].model_copy(update=update)
+    used = {t for one in candidates if one.weight in taken for t in (one.x, one.closes)}
+    activations = {name: grid for name, grid in choices.activations.items() if name in used}
+    return plan.model_copy(update={"weights": weights, "activations": activations})

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from onnxsqueeze.report.charts import charts, spreads
+from tests.report import fixture
+
+
+def drawn(report):
+    return {chart.id: chart for chart in charts(report)}
+
+
+def test_compress_has_every_chart():
+    found = drawn(fixture.compress())
+
+    assert list(found) == ["causes", "damage", "layers", "speed0"]
+    assert len(spreads(fixture.compress())) == 6
+
+
+def test_inspect_has_one_series_and_no_speed():
+    found = drawn(fixture.inspect())
+
+    assert list(found) == ["causes", "damage", "layers"]
+    assert [len(found[name].figure["data"]) for name in ("causes", "layers")] == [1, 1]
+
+
+def test_bare_report_has_no_charts():
+    assert charts(fixture.bare()) == ()
+    assert spreads(fixture.bare()) == ()
+
+
+def test_every_chart_has_a_title_and_named_axes():
+    report = fixture.compress()
+    for chart in (*charts(report), *spreads(report)):
+        assert chart.title
+        for axis in ("xaxis", "yaxis"):
+            assert chart.figure["layout"][axis]["title"]["text"]
+
+
+def test_bytes_by_cause_are_the_reports_in_megabytes():
+    original, result = drawn(fixture.compress())["causes"].figure["data"]
+
+    assert original["x"] == [6.60712, 4.1016, 0.053068, 0.09617]
+    assert result["x"] == [1.65178, 1.0254, 0.013267, 0.099667]
+
+
+def test_cause_that_only_the_result_has_is_shown():
+    report = fixture.compress(
+        result=fixture.summary("small.onnx", 100, bytes_by_cause={"new": 2_000_000})
+    )
+    figure = drawn(report)["causes"].figure
+
+    assert figure["layout"]["yaxis"]["ticktext"][-1] == "new"
+    assert [series["x"][-1] for series in figure["data"]] == [0.0, 2.0]
+
+
+def test_damage_leaves_out_what_a_logarithm_cannot_show_and_says_so():
+    rows = fixture.weights(4)
+    rows = (rows[0].model_copy(update={"damage": 0.0}), *rows[1:])
+    chart = drawn(fixture.compress(weights=rows))["damage"]
+
+    assert sum(len(series["x"]) for series in chart.figure["data"]) == 3
+    assert "1 weight, of no or infinite damage, not shown" in chart.note
+
+
+@pytest.mark.parametrize("damage", [None, 0.0, float("inf"), float("nan")])
+def test_no_damage_no_chart(damage):
+    rows = tuple(row.model_copy(update={"damage": damage}) for row in fixture.weights(3))
+
+    assert "damage" not in drawn(fixture.compress(weights=rows))
+
+
+def test_one_point_still_has_an_axis():
+    low, high = drawn(fixture.compress(weights=fixture.weights(1)))["damage"].figure["layout"][
+        "xaxis"
+    ]["range"]
+
+    assert low < high
+
+
+def test_speed_shows_the_paired_ratios():
+    latency = fixture.validation().latency[0]
+    chart = drawn(fixture.compress())["speed0"]
+    expected = [a / b for a, b in zip(latency.original_ms, latency.result_ms, strict=True)]
+
+    assert chart.figure["data"][0]["x"] == expected
+    assert "60 interleaved pairs of runs (cpu, 1 thread)" in chart.title
+    notes = chart.figure["layout"]["annotations"]
+    assert [(note["x"], note["text"], note["xanchor"]) for note in notes] == [
+        (1.0, "no difference", "right"),
+        (1.184, "median", "left"),
+    ]
+
+
+def test_spreads_are_of_the_largest_first():
+    assert "1.40 MB" in spreads(fixture.compress())[0].note
+    figure = spreads(fixture.compress())[0].figure
+    names = [series["name"] for series in figure["data"]]
+    assert [re.sub(r", off by .*%", "", name) for name in names] == [
+        "values",
+        "normal",
+        "laplace",
+        "kernel",
+    ]
+
+
+def test_names_are_no_markup_for_plotly():
+    row = fixture.weights(1)[0].model_copy(update={"name": "<a href='x'>&w</a>"})
+    figure = drawn(fixture.compress(weights=(row,)))["layers"].figure
+
+    assert figure["data"][0]["hovertext"] == ["&lt;a href='x'&gt;&amp;w&lt;/a&gt;"]
