@@ -6,17 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx_ir as ir
-
 from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.analysis.weights import weights
 from onnxsqueeze.config import Budget, Limits, Target
-from onnxsqueeze.data import DataSettings, open_samples
-from onnxsqueeze.errors import DataError, ModelError, PlanError
+from onnxsqueeze.data import DataSettings
+from onnxsqueeze.errors import PlanError
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.store import Store
-from onnxsqueeze.graph import io
-from onnxsqueeze.graph.signature import signature
 from onnxsqueeze.measure.collect import Subject, collect, described
 from onnxsqueeze.measure.fidelity import reference
 from onnxsqueeze.measure.load import Loaded
@@ -25,7 +21,15 @@ from onnxsqueeze.measure.load import samples_for
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.ranges import cores
 from onnxsqueeze.measure.validate import validate as validate_pair
-from onnxsqueeze.outcome import Clock, Outcome, Workshop, check_output, clear, install
+from onnxsqueeze.outcome import (
+    Clock,
+    Outcome,
+    Workshop,
+    check_output,
+    clear,
+    default_run,
+    install,
+)
 from onnxsqueeze.passes.apply import Applied
 from onnxsqueeze.passes.apply import apply as apply_plan
 from onnxsqueeze.plan.make import allowed
@@ -133,20 +137,23 @@ def plan(
 
 
 def apply(plan: Plan, measured: Measured) -> Applied:
-    """Return a copy of the model with every decision of the plan carried out.
+    """Return a copy of the model with every decision of the plan carried out; nothing is written.
 
     Raises:
         PlanError: If the plan was made for another model.
     """
+    check_model(plan, measured)
+    return apply_plan(plan, measured.loaded.model, measured.facts.grams, store=measured.store)
+
+
+def check_model(plan: Plan, measured: Measured) -> None:
+    """Raise PlanError if the plan was made for another model."""
     if plan.model_sha256 != measured.loaded.sha256:
         raise PlanError(
             f"the plan was made for model sha256:{plan.model_sha256[:12]}, "
             f"and {measured.loaded.path} is sha256:{measured.loaded.sha256[:12]}\n"
             f"  Make a plan for this one: onnxsqueeze plan {measured.loaded.path}"
         )
-    return apply_plan(
-        plan, measured.loaded.model, measured.facts.grams, store=measured.store
-    )
 
 
 def compress(
@@ -277,21 +284,44 @@ def validate(
     return build(story)
 
 
-def report(source: Path, output: Path) -> Report:
-    """Read a ``report.json`` (or the one of a run folder), write it as HTML, and return it."""
-    found = files.load_json(source / "report.json" if source.is_dir() else source)
-    files.save_html(found, output)
-    return found
+def read_report(source: Path) -> Report:
+    """Return the report in a ``report.json``, or in a run folder."""
+    return files.load_json(source / "report.json" if source.is_dir() else source)
 
 
-def default_run(output: Path) -> Path:
-    """Return the run folder that belongs to an output.
+def carry_out(
+    plan: Plan,
+    model: Path,
+    output: Path,
+    data: DataSettings | None = None,
+    *,
+    run: Path,
+    target: Target | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Report:
+    """Write the model that a plan makes, after it was run and compared, and return the report.
 
-    Example:
-        >>> default_run(Path("out/small.onnx")).name
-        'small.squeeze'
+    Raises:
+        PlanError: If the plan does not fit the model, or needs samples that are not there.
     """
-    return output.with_name(output.stem + ".squeeze")
+    data, target = data or DataSettings(), target or Target()
+    if data.source is None and any(c.rounding == "compensated" for c in plan.weights.values()):
+        raise PlanError(
+            "the plan makes up for rounding errors, which needs the samples that it was made with\n"
+            "  Give them (--data), or write rounding: nearest into the plan."
+        )
+    check_output(model, output)
+    clear(run)
+    clock = Clock()
+    with clock.stage("measure"):
+        wanted = target.model_copy(update={"objective": "latency" if plan.activations else "size"})
+        measured = measure(model, data, run=run, target=wanted, progress=progress)
+    check_model(plan, measured)
+    search = _search(measured, Budget(max_drop=1.0), target, Limits())
+    made = Workshop(search, measured.loaded, run, clock, progress).planned(plan)
+    install(made.path, output)
+    return build(_story(measured, made, None, clock, command, output, run))
 
 
 def _store(run: Path) -> Store:
@@ -319,7 +349,7 @@ def _search(measured: Measured, budget: Budget, target: Target, limits: Limits) 
 def _story(
     measured: Measured,
     made: Outcome,
-    budget: Budget,
+    budget: Budget | None,
     clock: Clock,
     command: str,
     output: Path,
@@ -337,7 +367,7 @@ def _story(
         sqnr_db={} if applied is None else applied.sqnr_db,
         validation=made.validation,
         budget=budget,
-        is_met=made.is_met,
+        is_met=None if budget is None else made.is_met,
         command=command,
         seconds=clock.seconds,
         notes=loaded.notes + made.notes,

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -27,6 +27,9 @@ Progress = Callable[[str, int, int], None]
 
 CLEARLY_FASTER = 1.03
 """Integer kernels must beat stored weights by this factor on the whole model, or they are not used."""
+
+BALANCED_SHARE = 0.3
+"""For ``balanced``, integer kernels are used only where the file stays under this part of the original."""
 
 
 @dataclass
@@ -99,20 +102,25 @@ class Workshop:
         integer = with_integers(self.search, stored, candidates, self.progress)
         return [stored] if integer is stored else [stored, integer]
 
-    def _made(self, plan: Plan, notes: list[str]) -> Outcome | None:
-        """Write, run and measure the plan's model; None (and a note) if it breaks a promise."""
+    def planned(self, plan: Plan) -> Outcome:
+        """Return the file that a plan makes, whatever it costs."""
         facts, store = self.search.facts, self.search.store
         with self.clock.stage("apply"):
             applied = apply(plan, self.loaded.model, facts.grams, store=store)
         path = self._written(applied.model)
-        validation = self._validated(path, plan)
+        return Outcome(path, plan, applied, self._validated(path, plan), is_met=True)
+
+    def _made(self, plan: Plan, notes: list[str]) -> Outcome | None:
+        """Write, run and measure the plan's model; None (and a note) if it breaks a promise."""
+        outcome = self.planned(plan)
+        validation = outcome.validation
         drop = validation.fidelity[0].drop
         if drop.high > self.search.budget.max_drop:
             notes.append(f"a plan was given up: its file dropped up to {drop.high:.2%} when measured")
         elif validation.result_bytes >= validation.original_bytes:
             notes.append(f"a plan was given up: its file has {validation.result_bytes} bytes")
         else:
-            return Outcome(path, plan, applied, validation, is_met=True, notes=tuple(notes))
+            return replace(outcome, notes=tuple(notes))
         return None
 
     def _written(self, model: ir.Model) -> Path:
@@ -143,7 +151,9 @@ class Workshop:
             return kept[0] if kept else None
         stored, integer = kept
         gain = speedup(integer) / speedup(stored)
-        return integer if gain > CLEARLY_FASTER else stored
+        share = integer.validation.result_bytes / integer.validation.original_bytes
+        is_small = self.search.target.objective == "latency" or share <= BALANCED_SHARE
+        return integer if gain > CLEARLY_FASTER and is_small else stored
 
     def _unchanged(self, notes: tuple[str, ...]) -> Outcome:
         plan = Plan(
@@ -202,3 +212,13 @@ def check_output(model: Path, output: Path) -> None:
         raise OutputError(f"the folder {output.parent} does not exist\n  Make it first.")
     if not os.access(output.parent, os.W_OK):
         raise OutputError(f"the folder {output.parent} cannot be written to\n  Choose another.")
+
+
+def default_run(output: Path) -> Path:
+    """Return the run folder that belongs to an output.
+
+    Example:
+        >>> default_run(Path("out/small.onnx")).name
+        'small.squeeze'
+    """
+    return output.with_name(output.stem + ".squeeze")

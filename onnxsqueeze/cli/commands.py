@@ -1,0 +1,295 @@
+"""One function per subcommand: settings from options, one call of the api, one file or table."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from onnxsqueeze import __version__, api
+from onnxsqueeze.cli import options
+from onnxsqueeze.cli.progress import Bars
+from onnxsqueeze.errors import BudgetError
+from onnxsqueeze.outcome import default_run
+from onnxsqueeze.plan.choose import counts
+from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.report.files import save_html
+from onnxsqueeze.report.terminal import render
+from onnxsqueeze.report.types import Report
+
+NOT_MET = BudgetError.exit_code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="onnxsqueeze %(version)s")
+@click.option("--traceback", is_flag=True, help="Show Python's traceback with an error.")
+def group(traceback: bool) -> None:  # noqa: ARG001 (main looks for it)
+    """Make ONNX files smaller and faster, within an accuracy budget that is measured.
+
+    \b
+    Quick start:
+      onnxsqueeze compress model.onnx --data samples.npz --max-drop 1% -o small.onnx
+
+    \b
+    'compress' does it all. The other commands are its stages, from files:
+      inspect   what a model is made of, and what may be done to it
+      measure   run samples, keep what was seen in a run folder
+      plan      decide a form for each weight; write plan.json
+      apply     carry out a plan
+      validate  hold one model against another
+      report    a report.json as an HTML page
+
+    Exit codes: 0 done, 2 wrong command line, 3 model, 4 plan, 5 samples, 6 broken promise,
+    7 provider, 8 missing package, 9 budget not met, 10 output.
+    """
+
+
+def _command() -> str:
+    return shlex.join(["onnxsqueeze", *sys.argv[1:]])
+
+
+def _show(report: Report, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(report.model_dump_json(indent=1))
+    elif not quiet:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=max(console.width, 100))
+        console.print(render(report))
+
+
+def _says(quiet: bool, as_json: bool) -> bool:
+    return not quiet and not as_json
+
+
+@group.command()
+@options.model_argument
+@click.option("-o", "--output", type=options.FILE, required=True, help="Where the result goes.")
+@options.data_options
+@options.budget_options
+@options.target_options
+@options.limit_options
+@options.engine_options
+@options.run_option
+@options.output_options
+def compress(
+    model: Path, output: Path, run: Path | None, quiet: bool, as_json: bool, **values: Any
+) -> int:
+    """Write a smaller MODEL that keeps to the budget.
+
+    Killed half-way? The same command goes on where it was. If nothing keeps to the budget, the
+    cleaned original is written and the exit code is 9.
+    """
+    with Bars(is_shown=_says(quiet, as_json)) as progress:
+        made = api.compress(
+            model,
+            output,
+            options.data_settings(values),
+            budget=options.budget(values),
+            target=options.target(values),
+            limits=options.limits(values),
+            run=run,
+            command=_command(),
+            progress=progress,
+        )
+    _show(made.report, quiet=quiet, as_json=as_json)
+    if made.is_met:
+        return 0
+    click.echo(
+        f"error: nothing smaller keeps to the budget of {values['max_drop']:.2%}\n"
+        f"  {output} is the cleaned original. Allow a larger --max-drop, more --bits, or give more "
+        "samples.",
+        err=True,
+    )
+    return NOT_MET
+
+
+@group.command()
+@options.model_argument
+@click.option("--html", type=options.FILE, help="Write the report as an HTML page, too.")
+@options.output_options
+def inspect(model: Path, html: Path | None, quiet: bool, as_json: bool) -> int:
+    """Say what MODEL is made of, what may be done to it, and why not more."""
+    report = api.inspect(model, command=_command())
+    if html is not None:
+        save_html(report, html)
+    _show(report, quiet=quiet, as_json=as_json)
+    return 0
+
+
+def _default_run(model: Path, run: Path | None) -> Path:
+    return run or default_run(Path(model.name))
+
+
+@group.command()
+@options.model_argument
+@options.data_options
+@options.target_options
+@options.limit_options
+@options.engine_options
+@options.run_option
+@options.output_options
+def measure(model: Path, run: Path | None, quiet: bool, as_json: bool, **values: Any) -> int:
+    """Run MODEL on samples and keep what was seen in the run folder (default NAME.squeeze)."""
+    run = _default_run(model, run)
+    with Bars(is_shown=_says(quiet, as_json)) as progress:
+        measured = api.measure(
+            model,
+            options.data_settings(values),
+            run=run,
+            target=options.target(values),
+            limits=options.limits(values),
+            progress=progress,
+        )
+    facts = measured.facts
+    summary = {
+        "run": str(run),
+        "calibration_samples": len(measured.loaded.calibration),
+        "weights": len(facts.weights),
+        "gram_matrices": len(facts.grams),
+        "activation_ranges": len(facts.ranges),
+        "timed_nodes": len(facts.latencies),
+    }
+    _say(summary, quiet=quiet, as_json=as_json)
+    return 0
+
+
+def _say(summary: dict[str, Any], *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(summary, indent=1))
+    elif not quiet:
+        for name, value in summary.items():
+            click.echo(f"{name.replace('_', ' '):<20} {value}")
+
+
+@group.command()
+@options.model_argument
+@click.option("-o", "--output", type=options.FILE, help="The plan; default plan.json in the run folder.")
+@options.data_options
+@options.budget_options
+@options.target_options
+@options.limit_options
+@options.engine_options
+@options.run_option
+@options.output_options
+def plan(
+    model: Path,
+    output: Path | None,
+    run: Path | None,
+    quiet: bool,
+    as_json: bool,
+    **values: Any,
+) -> int:
+    """Decide a form for each weight of MODEL, within the budget, and write the plan as JSON."""
+    run = _default_run(model, run)
+    target, limits = options.target(values), options.limits(values)
+    with Bars(is_shown=_says(quiet, as_json)) as progress:
+        measured = api.measure(
+            model,
+            options.data_settings(values),
+            run=run,
+            target=target,
+            limits=limits,
+            progress=progress,
+        )
+        trial = api.plan(
+            measured,
+            budget=options.budget(values),
+            target=target,
+            limits=limits,
+            progress=progress,
+        )
+    if trial is None:
+        raise BudgetError(
+            f"no plan keeps to the budget of {values['max_drop']:.2%}\n"
+            "  Allow a larger --max-drop or more --bits, or give more samples."
+        )
+    place = output or run / "plan.json"
+    trial.plan.save(place)
+    summary = {"plan": str(place), "drop": f"{trial.fidelity.drop.value:.3%}"}
+    summary |= {name: str(count) for name, count in counts(trial.plan.weights).items()}
+    _say(summary, quiet=quiet, as_json=as_json)
+    return 0
+
+
+@group.command()
+@options.model_argument
+@click.argument("plan_file", metavar="PLAN", type=options.FILE)
+@click.option("-o", "--output", type=options.FILE, required=True, help="Where the result goes.")
+@options.data_options
+@options.engine_options
+@options.run_option
+@options.output_options
+def apply(
+    model: Path,
+    plan_file: Path,
+    output: Path,
+    run: Path | None,
+    quiet: bool,
+    as_json: bool,
+    **values: Any,
+) -> int:
+    """Carry out PLAN (a plan.json) on MODEL; the result is run and compared before it is written.
+
+    Rounding that makes up for its errors needs the samples that the plan was made with.
+    """
+    made = Plan.load(plan_file)
+    with Bars(is_shown=_says(quiet, as_json)) as progress:
+        report = api.carry_out(
+            made,
+            model,
+            output,
+            options.data_settings(values),
+            run=_default_run(model, run),
+            target=options.target(values),
+            command=_command(),
+            progress=progress,
+        )
+    _show(report, quiet=quiet, as_json=as_json)
+    return 0
+
+
+@group.command()
+@click.argument("original", type=options.FILE)
+@click.argument("result", type=options.FILE)
+@options.data_options
+@options.budget_options
+@options.engine_options
+@click.option("--html", type=options.FILE, help="Write the report as an HTML page, too.")
+@options.output_options
+def validate(
+    original: Path, result: Path, html: Path | None, quiet: bool, as_json: bool, **values: Any
+) -> int:
+    """Hold RESULT against ORIGINAL: fidelity, speed, size. Exit code 9 if the budget is not kept."""
+    with Bars(is_shown=_says(quiet, as_json)) as progress:
+        report = api.validate(
+            original,
+            result,
+            options.data_settings(values),
+            budget=options.budget(values),
+            target=options.target(values),
+            command=_command(),
+            progress=progress,
+        )
+    if html is not None:
+        save_html(report, html)
+    _show(report, quiet=quiet, as_json=as_json)
+    return NOT_MET if report.verdict == "not met" else 0
+
+
+@group.command()
+@click.argument("source", type=options.FILE)
+@click.option("--html", type=options.FILE, help="Write it as an HTML page.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def report(source: Path, html: Path | None, as_json: bool) -> int:
+    """Show a report again: SOURCE is a report.json or a run folder."""
+    found = api.read_report(source)
+    if html is not None:
+        save_html(found, html)
+    _show(found, quiet=False, as_json=as_json)
+    return 0

@@ -1,0 +1,280 @@
+"""From text on the command line, or in a configuration file, to settings."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from onnxsqueeze.config import Budget, Limits, Target
+from onnxsqueeze.data import DataSettings, ImageSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Decorator = Callable[[Any], Any]
+
+
+class FractionType(click.ParamType):
+    """``1%`` or ``0.01``; a bare number of 1 or more is refused, since it could mean either."""
+
+    name = "fraction"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the fraction."""
+        text = str(value).strip()
+        number, is_percent = text.removesuffix("%"), text.endswith("%")
+        try:
+            fraction = float(number) / (100 if is_percent else 1)
+        except ValueError:
+            self.fail(f"{text!r} is no number; write 1% or 0.01", param, ctx)
+        if not is_percent and fraction >= 1:
+            self.fail(f"{text!r} could mean {text}% or all of it; write 1% or 0.01", param, ctx)
+        if not 0 <= fraction <= 1:
+            self.fail(f"{text!r} is not between 0% and 100%", param, ctx)
+        return fraction
+
+
+class SecondsType(click.ParamType):
+    """``90``, ``90s``, ``5m`` or ``1h``."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
+        if not found or float(found[1]) <= 0:
+            self.fail(f"{value!r} is no time; write 90s, 5m or 1h", param, ctx)
+        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+class NumbersType(click.ParamType):
+    """Numbers with commas (``8,16``), or with ``x`` for a size (``224x224``)."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float], separator: str = ",") -> None:
+        self.kind = kind
+        self.separator = separator
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return the numbers."""
+        if isinstance(value, list | tuple):
+            return tuple(self.kind(one) for one in value)
+        try:
+            return tuple(self.kind(part) for part in str(value).split(self.separator))
+        except ValueError:
+            shape = self.separator.join(["8", "16"])
+            self.fail(f"{value!r} is not of the form {shape}", param, ctx)
+
+
+def _config(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    """Read a TOML file: its keys are option names, and become the defaults of this command."""
+    if path is None:
+        return
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path} is not TOML: {error}", ctx, param) from error
+    names = {option.name for option in ctx.command.params}
+    settings: dict[str, Any] = {}
+    for key, value in found.items():
+        if isinstance(value, Mapping) and key == ctx.command.name:
+            settings |= value
+        elif not isinstance(value, Mapping):
+            settings[key] = value
+    settings = {key.replace("-", "_"): value for key, value in settings.items()}
+    if unknown := sorted(set(settings) - names - {"config"}):
+        known = ", ".join(sorted(str(name) for name in names - {"config", None}))
+        raise click.BadParameter(
+            f"{path} sets {', '.join(unknown)}, and '{ctx.command.name}' has no such option; "
+            f"it has: {known}",
+            ctx,
+            param,
+        )
+    ctx.default_map = {**(ctx.default_map or {}), **settings}
+
+
+def _together(*options: Decorator) -> Decorator:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+FILE = click.Path(path_type=Path)
+
+model_argument = click.argument("model", type=FILE)
+
+output_options = _together(
+    click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+    click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, nothing else."),
+    click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_config,
+        help="TOML file with option names as keys; the command line goes before it.",
+    ),
+)
+
+data_options = _together(
+    click.option(
+        "--data",
+        "source",
+        help="Calibration samples: .npz, folder of .npz, .npy or images, folder of test_data_set_*, "
+        "or package.module:function.",
+    ),
+    click.option("--labels", help="Labels of --data (.npy, .npz, .txt), if they are not inside."),
+    click.option(
+        "--eval",
+        "evaluation",
+        help="Samples to measure on. Without, a part of --data is held out.",
+    ),
+    click.option("--eval-labels", "evaluation_labels", help="Labels of --eval."),
+    click.option(
+        "--held-out",
+        type=FractionType(),
+        default="30%",
+        show_default=True,
+        help="Part of --data that is only measured on.",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        default=1024,
+        show_default=True,
+        help="Most samples taken of each source, evenly spaced.",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option("--image-size", type=NumbersType(int, "x"), help="Height x width, as in 224x224."),
+    click.option("--image-layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW"),
+    click.option("--image-channels", type=click.Choice(["RGB", "BGR", "L"]), default="RGB"),
+    click.option("--image-mean", type=NumbersType(float), default="0", help="After scaling to 0..1."),
+    click.option("--image-std", type=NumbersType(float), default="1"),
+)
+
+budget_options = _together(
+    click.option(
+        "--max-drop",
+        type=FractionType(),
+        default="1%",
+        show_default=True,
+        help="Largest loss of the metric, as a part of the original's value.",
+    ),
+    click.option(
+        "--metric",
+        default="auto",
+        show_default=True,
+        help="auto (no labels needed), top1, accuracy, cosine, mse, or package.module:function.",
+    ),
+)
+
+target_options = _together(
+    click.option(
+        "--objective",
+        type=click.Choice(["size", "latency", "balanced"]),
+        default="balanced",
+        show_default=True,
+        help="What the result should be best at.",
+    ),
+    click.option(
+        "--portable",
+        is_flag=True,
+        help="Write DequantizeLinear instead of what ONNX Runtime folds when it loads.",
+    ),
+)
+
+engine_options = _together(
+    click.option("--provider", default="cpu", show_default=True, help="cpu, cuda, tensorrt, NAME."),
+    click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True),
+)
+
+limit_options = _together(
+    click.option(
+        "--bits",
+        type=NumbersType(int),
+        default="4,8,16",
+        show_default=True,
+        help="Bit widths that weights may be stored with.",
+    ),
+    click.option(
+        "--keep",
+        multiple=True,
+        metavar="PATTERN",
+        help="Initializers or nodes to leave alone (regular expression, whole name). Repeatable.",
+    ),
+    click.option(
+        "--prune-below",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Weights with a smaller magnitude become zero.",
+    ),
+    click.option("--time-limit", type=SecondsType(), help="End the search with the best so far."),
+)
+
+run_option = click.option(
+    "--run", type=FILE, help="Run folder for facts, plan and reports. The same folder is gone on with."
+)
+
+
+def data_settings(values: Mapping[str, Any]) -> DataSettings:
+    """Return where samples come from; options for images count only with ``--image-size``."""
+    images = None
+    if values.get("image_size") is not None:
+        images = checked(
+            ImageSettings,
+            size=values["image_size"],
+            layout=values["image_layout"],
+            channels=values["image_channels"],
+            mean=values["image_mean"],
+            std=values["image_std"],
+        )
+    names = ("source", "labels", "evaluation", "evaluation_labels", "limit", "held_out", "seed")
+    given = {name: values[name] for name in names if name in values}
+    return DataSettings(**given, images=images)
+
+
+def budget(values: Mapping[str, Any]) -> Budget:
+    """Return how much may be lost."""
+    return checked(
+        Budget, max_drop=values["max_drop"], metric=values["metric"], seed=values["seed"]
+    )
+
+
+def target(values: Mapping[str, Any]) -> Target:
+    """Return where the result will run, and what for."""
+    names = ("objective", "portable", "provider", "threads")
+    return checked(Target, **{name: values[name] for name in names if name in values})
+
+
+def limits(values: Mapping[str, Any]) -> Limits:
+    """Return what must not be done."""
+    return checked(
+        Limits,
+        bits=values["bits"],
+        keep=values["keep"],
+        prune_below=values["prune_below"],
+        time_limit_s=values["time_limit"],
+    )
+
+
+def checked(kind: Any, **fields: Any) -> Any:
+    """Return settings, or raise click's usage error that names the option."""
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise click.UsageError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from error
