@@ -1,8 +1,7 @@
-"""The whole flow, top-down: load, inspect, measure, plan, apply, validate, report; compress is all of it."""
+"""The whole flow, top-down: load, inspect, measure, plan, apply, validate; compress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,8 @@ from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.measure.collect import Subject, collect, described
 from onnxsqueeze.measure.fidelity import reference
-from onnxsqueeze.measure.load import Loaded
+from onnxsqueeze.measure.load import Loaded, samples_for
 from onnxsqueeze.measure.load import load as load_model
-from onnxsqueeze.measure.load import samples_for
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.ranges import cores
 from onnxsqueeze.measure.validate import validate as validate_pair
@@ -34,13 +32,12 @@ from onnxsqueeze.passes.apply import Applied
 from onnxsqueeze.passes.apply import apply as apply_plan
 from onnxsqueeze.plan.make import allowed
 from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.progress import Progress
 from onnxsqueeze.report import files
 from onnxsqueeze.report.build import Story, build
 from onnxsqueeze.report.types import Report
 from onnxsqueeze.runtime.shapes import measured_shapes
 from onnxsqueeze.search import Search, Trial, smallest, with_integers
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,8 @@ class Compressed:
         output: The file that was written.
         report: What was done, why, and what it costs and saves.
         plan: The decisions.
-        is_met: Whether something was compressed within the budget; if not, ``output`` is the cleaned
-            original, or the original itself.
+        is_met: Whether something was compressed within the budget; if not, ``output`` is the
+            cleaned original, or the original itself.
     """
 
     output: Path
@@ -128,7 +125,7 @@ def plan(
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Trial | None:
-    """Return the best plan within the budget with its measured fidelity, or None if there is none."""
+    """Return the best plan within the budget with its measured fidelity, or None."""
     search = _search(measured, budget or Budget(), target or Target(), limits or Limits())
     stored = smallest(search, progress)
     if stored is None or not measured.facts.ranges:
@@ -170,9 +167,9 @@ def compress(
 ) -> Compressed:
     """Write a smaller model that keeps to the budget, and return it with its report.
 
-    The file is written, run, compared with the original and timed before it is moved to ``output``.
-    Where nothing keeps to the budget, the cleaned original is written (or the original itself, where
-    cleaning makes it no smaller), and ``is_met`` is False.
+    The file is written, run, compared with the original and timed before it is moved to
+    ``output``. Where nothing keeps to the budget, the cleaned original is written (or the
+    original itself, where cleaning makes it no smaller), and ``is_met`` is False.
 
     Args:
         model: An ONNX file; it is only read.
@@ -181,13 +178,14 @@ def compress(
         budget: How much may be lost.
         target: Where the result will run, and what it should be best at.
         limits: What must not be done.
-        run: Run folder for facts, plan and reports; default ``NAME.squeeze`` beside the output. The
-            same call with the same folder goes on where it was stopped.
+        run: Run folder for facts, plan and reports; default ``NAME.squeeze`` beside the output.
+            The same call with the same folder goes on where it was stopped.
         command: The command line, for the report.
         progress: Called with (stage, done, all).
 
     Raises:
-        SqueezeError: For all that is wrong with model, samples, settings or output; nothing is written.
+        SqueezeError: For all that is wrong with model, samples, settings or output; nothing is
+            written.
     """
     budget, target, limits = budget or Budget(), target or Target(), limits or Limits()
     data = data or DataSettings()
@@ -247,7 +245,7 @@ def validate(
     command: str = "",
     progress: Progress | None = None,
 ) -> Report:
-    """Return one model held against another on all samples given: fidelity, latency, size, placement.
+    """Return one model held against another: fidelity, latency, size, placement.
 
     Without samples both are run on random ones, and the report says so. With a budget the report's
     verdict tells whether the result keeps to it.
@@ -308,7 +306,7 @@ def carry_out(
     data, target = data or DataSettings(), target or Target()
     if data.source is None and any(c.rounding == "compensated" for c in plan.weights.values()):
         raise PlanError(
-            "the plan makes up for rounding errors, which needs the samples that it was made with\n"
+            "the plan makes up for rounding errors, and that needs the samples it was made with\n"
             "  Give them (--data), or write rounding: nearest into the plan."
         )
     check_output(model, output)
@@ -341,9 +339,7 @@ def _search(measured: Measured, budget: Budget, target: Target, limits: Limits) 
     )
     opset = loaded.model.graph.opset_imports.get("", 0)
     possible = allowed(limits, opset, has_data=not loaded.is_synthetic)
-    return Search(
-        loaded.model, measured.facts, known, budget, target, possible, measured.store
-    )
+    return Search(loaded.model, measured.facts, known, budget, target, possible, measured.store)
 
 
 def _story(

@@ -20,8 +20,10 @@ class Budget(Settings):
     """How much may be lost, and by which metric.
 
     Attributes:
-        max_drop: Largest allowed drop of the metric, as a fraction of the original's value (0.01 = 1%).
-        metric: ``auto`` (label-free), ``top1``, ``accuracy``, ``cosine``, ``mse`` or ``package.module:function``.
+        max_drop: Largest allowed drop of the metric, as a fraction of the original's value (0.01
+            = 1%).
+        metric: ``auto`` (label-free), ``top1``, ``accuracy``, ``cosine``, ``mse`` or
+            ``package.module:function``.
         seed: Seed of every random choice (sample split, bootstrap, row sampling).
     """
 
@@ -34,7 +36,8 @@ class Target(Settings):
     """Where the result will run, and what it should be best at there.
 
     Attributes:
-        objective: ``size`` (bytes), ``latency``, or ``balanced`` (bytes, then latency where it is free).
+        objective: ``size`` (bytes), ``latency``, or ``balanced`` (bytes, then latency where it is
+            free).
         provider: Execution provider, short name as in ``cpu`` or ``cuda``.
         threads: Threads that a session may use.
         portable: Write only standard QuantizeLinear/DequantizeLinear spellings.
@@ -65,12 +68,16 @@ class Limits(Settings):
     @classmethod
     def _patterns_compile(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in keep:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"keep pattern {pattern!r} is no regular expression: {error}") from error
+            _compiled(pattern)
         return keep
 
     def is_kept(self, *names: str) -> bool:
         """Return whether any of ``names`` matches a keep pattern in full."""
         return any(re.fullmatch(pattern, name) for pattern in self.keep for name in names)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error

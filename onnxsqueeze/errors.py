@@ -9,13 +9,13 @@
     ├── VerificationError    6   a promise about the result was broken
     ├── ProviderError        7   an execution provider is missing or runs nothing
     ├── DependencyError      8   an optional package is not installed
-    ├── BudgetError          9   the budget could not be met; the best model that meets it was written
-    └── OutputError         10   the result cannot be written where it was asked for
+    ├── BudgetError          9   the budget could not be met; the best model that meets it was
+    written └── OutputError         10   the result cannot be written where it was asked for
 
 Exit code 0 is success, 2 is a wrong command line (click's own code).
 
-A message's first line says what does not fit, with the names and numbers found and needed; the lines
-after it say where both sides come from and what to do.
+A message's first line says what does not fit, with the names and numbers found and needed; the
+lines after it say where both sides come from and what to do.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""From a search to a file: written in the run folder, held against the original, then moved into place."""
+"""From a search to a file: written, held against the original, then moved into place."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,22 +14,20 @@ import onnx_ir as ir
 from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.errors import OutputError
 from onnxsqueeze.facts.records import Validation
-from onnxsqueeze.facts.store import Store
 from onnxsqueeze.graph import io
 from onnxsqueeze.measure.load import Loaded
 from onnxsqueeze.measure.validate import validate
 from onnxsqueeze.passes.apply import Applied, apply
 from onnxsqueeze.passes.coverage import coverage
 from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.progress import Progress
 from onnxsqueeze.search import Search, Trial, smallest, with_integers
 
-Progress = Callable[[str, int, int], None]
-
 CLEARLY_FASTER = 1.03
-"""Integer kernels must beat stored weights by this factor on the whole model, or they are not used."""
+"""Integer kernels must beat stored weights by this factor on the whole model to be used."""
 
 BALANCED_SHARE = 0.3
-"""For ``balanced``, integer kernels are used only where the file stays under this part of the original."""
+"""For ``balanced``, a file with integer kernels must stay under this part of the original."""
 
 
 @dataclass
@@ -116,7 +114,9 @@ class Workshop:
         validation = outcome.validation
         drop = validation.fidelity[0].drop
         if drop.high > self.search.budget.max_drop:
-            notes.append(f"a plan was given up: its file dropped up to {drop.high:.2%} when measured")
+            notes.append(
+                f"a plan was given up: its file dropped up to {drop.high:.2%} when measured"
+            )
         elif validation.result_bytes >= validation.original_bytes:
             notes.append(f"a plan was given up: its file has {validation.result_bytes} bytes")
         else:

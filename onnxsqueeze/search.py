@@ -1,11 +1,11 @@
-"""Find the smallest plan whose measured drop is within the budget: plan, apply, measure, repeat."""
+"""Find the smallest plan within the budget: plan, apply, measure, repeat."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -24,8 +24,7 @@ from onnxsqueeze.plan.choose import counts
 from onnxsqueeze.plan.make import make_plan
 from onnxsqueeze.plan.quantize import IntegerChoices, choose_integer
 from onnxsqueeze.plan.types import Plan
-
-Progress = Callable[[str, int, int], None]
+from onnxsqueeze.progress import Progress, silent
 
 LEVELS = 49
 """Damage limits that are tried: level k is ``10 ** (-k / 6)``, from 1 to 1e-8."""
@@ -40,7 +39,7 @@ class Trial:
     level: int
 
     def is_within(self, budget: Budget) -> bool:
-        """Return whether the drop, at the pessimistic end of its interval, is within the budget."""
+        """Return whether the drop, at its interval's pessimistic end, is within the budget."""
         return self.fidelity.drop.high <= budget.max_drop
 
 
@@ -86,7 +85,7 @@ def smallest(
     The damage limit of the plan is bisected: what is given up for fewer bytes goes to the weights
     where it costs least, and what must be given back goes to those that damage most.
     """
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     deadline = time.monotonic() + (search.limits.time_limit_s or float("inf"))
     good, low, high = None, mildness, LEVELS - 1  # high is the mildest
     steps = LEVELS.bit_length()
@@ -111,12 +110,15 @@ def at_level(search: Search, level: int) -> Plan:
 
 
 def with_integers(
-    search: Search, stored: Trial, candidates: Sequence[Candidate], progress: Progress | None = None
+    search: Search,
+    stored: Trial,
+    candidates: Sequence[Candidate],
+    progress: Progress | None = None,
 ) -> Trial:
-    """Return the trial with the most integer kernels that pay and keep to the budget, or ``stored``.
+    """Return the trial with most integer kernels that pay within the budget, or ``stored``.
 
-    Nodes are ranked by the time that each saves; the longest leading part of them that is within the
-    budget is found by bisection.
+    Nodes are ranked by the time that each saves; the longest leading part of them that is within
+    the budget is found by bisection.
 
     Args:
         search: The search; its facts hold ranges and latencies of single nodes.
@@ -124,7 +126,7 @@ def with_integers(
         candidates: Nodes that can become integer kernels.
         progress: Called with (stage, done, all).
     """
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     facts = search.facts
     ends = {name: _ends(one) for name, one in facts.ranges.items() if one.not_finite == 0}
     choices = choose_integer(
@@ -140,7 +142,9 @@ def with_integers(
             best, low = trial, count + 1
         else:
             high = count - 1
-        tell("integer kernels within the budget", len(ranked) - max(high - low + 1, 0), len(ranked))
+        tell(
+            "integer kernels within the budget", len(ranked) - max(high - low + 1, 0), len(ranked)
+        )
     return best
 
 
@@ -148,9 +152,7 @@ def _ends(seen: TensorRange) -> tuple[float, float]:
     return mse_range(seen.sample, seen.extremes, seen.count, seen.low, seen.high)
 
 
-def _ranked(
-    choices: IntegerChoices, candidates: Sequence[Candidate], facts: Facts
-) -> list[str]:
+def _ranked(choices: IntegerChoices, candidates: Sequence[Candidate], facts: Facts) -> list[str]:
     """Return the chosen weights, those first whose nodes save most time."""
     saved: dict[str, float] = {}
     for one in candidates:

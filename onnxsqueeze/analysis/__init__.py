@@ -1,0 +1,1 @@
+"""Facts that follow from the graph alone: pure functions, never stored."""

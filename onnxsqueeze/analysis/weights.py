@@ -107,7 +107,7 @@ def _weight(value: ir.Value, tensor: ir.TensorProtocol, *, in_main: bool) -> Wei
         axis=axes.pop(),
         role=roles[0],
         linear=linear,
-        shape=tuple(int(dim) for dim in tensor.shape),
+        shape=tuple(tensor.shape.numpy()),
         size_bytes=tensor.nbytes,
     )
 

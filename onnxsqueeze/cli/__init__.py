@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         click.echo(f"error: {error}", err=True)
         return error.exit_code
-    except Exception as error:  # the one place that catches all: a user should not read a traceback
+    except (
+        Exception
+    ) as error:  # the one place that catches all: a user should not read a traceback
         if wants_traceback:
             raise
         click.echo(

@@ -28,8 +28,8 @@ NOT_MET = BudgetError.exit_code
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="onnxsqueeze %(version)s")
 @click.option("--traceback", is_flag=True, help="Show Python's traceback with an error.")
-def group(traceback: bool) -> None:  # noqa: ARG001 (main looks for it)
-    """Make ONNX files smaller and faster, within an accuracy budget that is measured.
+def group(traceback: bool) -> None:  # main looks for it
+    r"""Make ONNX files smaller and faster, within an accuracy budget that is measured.
 
     \b
     Quick start:
@@ -102,8 +102,8 @@ def compress(
         return 0
     click.echo(
         f"error: nothing smaller keeps to the budget of {values['max_drop']:.2%}\n"
-        f"  {output} is the cleaned original. Allow a larger --max-drop, more --bits, or give more "
-        "samples.",
+        f"  {output} is the cleaned original.\n"
+        "  Allow a larger --max-drop, more --bits, or give more samples.",
         err=True,
     )
     return NOT_MET
@@ -169,7 +169,9 @@ def _say(summary: dict[str, Any], *, quiet: bool, as_json: bool) -> None:
 
 @group.command()
 @options.model_argument
-@click.option("-o", "--output", type=options.FILE, help="The plan; default plan.json in the run folder.")
+@click.option(
+    "-o", "--output", type=options.FILE, help="The plan; default plan.json in the run folder."
+)
 @options.data_options
 @options.budget_options
 @options.target_options
@@ -265,7 +267,10 @@ def apply(
 def validate(
     original: Path, result: Path, html: Path | None, quiet: bool, as_json: bool, **values: Any
 ) -> int:
-    """Hold RESULT against ORIGINAL: fidelity, speed, size. Exit code 9 if the budget is not kept."""
+    """Hold RESULT against ORIGINAL: fidelity, speed, size.
+
+    The exit code is 9 if the budget is not kept.
+    """
     with Bars(is_shown=_says(quiet, as_json)) as progress:
         report = api.validate(
             original,

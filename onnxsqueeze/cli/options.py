@@ -6,12 +6,12 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from pydantic import ValidationError
 
-from onnxsqueeze.config import Budget, Limits, Target
+from onnxsqueeze.config import Budget, Limits, Settings, Target
 from onnxsqueeze.data import DataSettings, ImageSettings
 
 if sys.version_info >= (3, 11):
@@ -20,14 +20,17 @@ else:
     import tomli as tomllib
 
 Decorator = Callable[[Any], Any]
+SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
-class FractionType(click.ParamType):
+class FractionType(click.ParamType[Any]):
     """``1%`` or ``0.01``; a bare number of 1 or more is refused, since it could mean either."""
 
     name = "fraction"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """Return the fraction."""
         text = str(value).strip()
         number, is_percent = text.removesuffix("%"), text.endswith("%")
@@ -42,12 +45,14 @@ class FractionType(click.ParamType):
         return fraction
 
 
-class SecondsType(click.ParamType):
+class SecondsType(click.ParamType[Any]):
     """``90``, ``90s``, ``5m`` or ``1h``."""
 
     name = "time"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """Return seconds."""
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
         if not found or float(found[1]) <= 0:
@@ -55,7 +60,7 @@ class SecondsType(click.ParamType):
         return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-class NumbersType(click.ParamType):
+class NumbersType(click.ParamType[Any]):
     """Numbers with commas (``8,16``), or with ``x`` for a size (``224x224``)."""
 
     name = "numbers"
@@ -119,7 +124,9 @@ model_argument = click.argument("model", type=FILE)
 
 output_options = _together(
     click.option("--quiet", is_flag=True, help="Print nothing but errors."),
-    click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, nothing else."),
+    click.option(
+        "--json", "as_json", is_flag=True, help="Print the report as JSON, nothing else."
+    ),
     click.option(
         "--config",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -134,7 +141,7 @@ data_options = _together(
     click.option(
         "--data",
         "source",
-        help="Calibration samples: .npz, folder of .npz, .npy or images, folder of test_data_set_*, "
+        help="Calibration samples: .npz, folder of .npz, .npy or images, of test_data_set_*, "
         "or package.module:function.",
     ),
     click.option("--labels", help="Labels of --data (.npy, .npz, .txt), if they are not inside."),
@@ -159,10 +166,14 @@ data_options = _together(
         help="Most samples taken of each source, evenly spaced.",
     ),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
-    click.option("--image-size", type=NumbersType(int, "x"), help="Height x width, as in 224x224."),
+    click.option(
+        "--image-size", type=NumbersType(int, "x"), help="Height x width, as in 224x224."
+    ),
     click.option("--image-layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW"),
     click.option("--image-channels", type=click.Choice(["RGB", "BGR", "L"]), default="RGB"),
-    click.option("--image-mean", type=NumbersType(float), default="0", help="After scaling to 0..1."),
+    click.option(
+        "--image-mean", type=NumbersType(float), default="0", help="After scaling to 0..1."
+    ),
     click.option("--image-std", type=NumbersType(float), default="1"),
 )
 
@@ -198,7 +209,9 @@ target_options = _together(
 )
 
 engine_options = _together(
-    click.option("--provider", default="cpu", show_default=True, help="cpu, cuda, tensorrt, NAME."),
+    click.option(
+        "--provider", default="cpu", show_default=True, help="cpu, cuda, tensorrt, NAME."
+    ),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True),
 )
 
@@ -225,7 +238,9 @@ limit_options = _together(
 )
 
 run_option = click.option(
-    "--run", type=FILE, help="Run folder for facts, plan and reports. The same folder is gone on with."
+    "--run",
+    type=FILE,
+    help="Run folder for facts, plan and reports. The same folder is gone on with.",
 )
 
 
@@ -270,11 +285,13 @@ def limits(values: Mapping[str, Any]) -> Limits:
     )
 
 
-def checked(kind: Any, **fields: Any) -> Any:
+def checked(kind: type[SettingsType], **fields: Any) -> SettingsType:
     """Return settings, or raise click's usage error that names the option."""
     try:
         return kind(**fields)
     except ValidationError as error:
         first = error.errors()[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise click.UsageError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise click.UsageError(
+            f"{option}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error

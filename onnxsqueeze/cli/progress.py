@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, with a forecast; nothing elsewhere, and nothing for what is quick."""
+"""Progress bars with a forecast, on a terminal, for what takes long."""
 
 from __future__ import annotations
 

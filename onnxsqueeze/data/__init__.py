@@ -8,4 +8,11 @@ from onnxsqueeze.data.samples import Samples, split
 from onnxsqueeze.data.settings import DataSettings
 from onnxsqueeze.data.synthetic import synthetic_samples
 
-__all__ = ["DataSettings", "ImageSettings", "Samples", "open_samples", "split", "synthetic_samples"]
+__all__ = [
+    "DataSettings",
+    "ImageSettings",
+    "Samples",
+    "open_samples",
+    "split",
+    "synthetic_samples",
+]

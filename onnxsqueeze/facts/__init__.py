@@ -1,0 +1,1 @@
+"""Records of what was measured or done: data, saved and loaded; nothing is measured here."""

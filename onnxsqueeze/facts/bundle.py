@@ -22,7 +22,8 @@ class Facts:
         weights: Every weight.
         left_alone: Initializers that are no weights, with the reason.
         grams: Gram matrices by weight.
-        ranges: What was seen of each activation that may become an integer; empty if not asked for.
+        ranges: What was seen of each activation that may become an integer; empty if not asked
+            for.
         latencies: Single nodes in floats and in integers, by output; empty if not asked for.
     """
 

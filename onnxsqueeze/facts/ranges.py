@@ -74,9 +74,14 @@ def from_record(fact: Fact) -> Ranges:
             low=value["low"],
             high=value["high"],
             not_finite=value["not_finite"],
-            sample=Histogram(*value["sample"], np.asarray(fact.arrays[f"{index}.sample"])),
-            extremes=Histogram(*value["extremes"], np.asarray(fact.arrays[f"{index}.extremes"])),
+            sample=_histogram(fact, value, "sample"),
+            extremes=_histogram(fact, value, "extremes"),
             mean=np.asarray(fact.arrays[f"{index}.mean"]),
             mean_square=np.asarray(fact.arrays[f"{index}.mean_square"]),
         )
     return found
+
+
+def _histogram(fact: Fact, value: Mapping[str, Any], kind: str) -> Histogram:
+    exponent, first = value[kind]
+    return Histogram(exponent, first, np.asarray(fact.arrays[f"{value['index']}.{kind}"]))

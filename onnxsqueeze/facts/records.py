@@ -28,7 +28,7 @@ class Machine(Record):
 
 
 class Provenance(Record):
-    """Where a record comes from; a record is reused only where this is equal (but for ``created``)."""
+    """Where a record comes from; it is reused only where this is equal (but for ``created``)."""
 
     model_sha256: str
     data_sha256: str | None
@@ -68,7 +68,8 @@ class Fidelity(Record):
 
     Attributes:
         metric: Name of the metric; for ``auto`` with what it became for each output.
-        optimization: ``default`` for sessions as users make them, ``off`` for the graph as written.
+        optimization: ``default`` for sessions as users make them, ``off`` for the graph as
+            written.
         samples: Number of samples.
         original: The metric of the original.
         result: The metric of the result.
@@ -98,7 +99,8 @@ class Latency(Record):
         result_ms: The same of the result, paired with ``original_ms``.
         original_wall_ms: Wall time per run.
         result_wall_ms: Wall time per run.
-        speedup: Median of the paired ratios original / result (over 1 is faster), with its interval.
+        speedup: Median of the paired ratios original / result (over 1 is faster), with its
+            interval.
         verdict: ``same`` where the interval includes no difference over 3%.
     """
 
@@ -120,7 +122,7 @@ class Placement(Record):
 
 
 class Coverage(Record):
-    """Planned against done: one row per planned decision that can be read back from the optimized graph."""
+    """Planned against done: decisions of one form, read back from the optimized graph."""
 
     form: str
     planned: int

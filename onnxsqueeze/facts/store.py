@@ -1,4 +1,4 @@
-"""A folder of records by key: what was measured once, for the same model, data and settings, is reused."""
+"""A folder of records by key: what was measured once for the same key is reused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Key = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Fact:
-    """One saved measurement: ``values`` is JSON data, ``arrays`` are read when they are asked for."""
+    """One saved measurement: ``values`` is JSON data, ``arrays`` are read when asked for."""
 
     values: Mapping[str, Any]
     arrays: Mapping[str, Array]
@@ -57,7 +57,11 @@ class Store:
         return Fact(record["values"], np.load(arrays) if arrays.is_file() else {})
 
     def put(
-        self, kind: str, key: Key, values: Mapping[str, Any], arrays: Mapping[str, Array] | None = None
+        self,
+        kind: str,
+        key: Key,
+        values: Mapping[str, Any],
+        arrays: Mapping[str, Array] | None = None,
     ) -> Fact:
         """Save a record and return it; an older one of the same kind and key is replaced."""
         place = self._place(kind, key)
@@ -66,7 +70,7 @@ class Store:
         part.mkdir(parents=True)
         if arrays:
             with (part / "arrays.npz").open("wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub means allow_pickle
         text = json.dumps({"key": dict(key), "values": dict(values)}, indent=1)
         (part / "record.json").write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Small safe operations on onnx_ir models."""

@@ -92,7 +92,7 @@ def serialized(model: ir.Model) -> bytes:
             f"the weights are {size} bytes, and one ONNX file without external data holds "
             f"{LARGEST_FILE_BYTES}\n  Write the model with external data."
         )
-    with _inlined(model):
+    with inlined(model):
         data: bytes = _stripped(ir.to_proto(model)).SerializeToString()
     return data
 
@@ -209,7 +209,7 @@ def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
 
 
 @contextmanager
-def _inlined(model: ir.Model) -> Iterator[None]:
+def inlined(model: ir.Model) -> Iterator[None]:
     """Hold external weights in memory for the time of the block."""
     mapped: list[tuple[ir.Value, ir.ExternalTensor]] = [
         (value, value.const_value)

@@ -26,7 +26,9 @@ class InputSpec:
     shape: tuple[int | str | None, ...] | None
 
     def __str__(self) -> str:
-        dims = "?" if self.shape is None else ", ".join("?" if d is None else str(d) for d in self.shape)
+        dims = "?"
+        if self.shape is not None:
+            dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
         return f"{self.name}: {self.dtype} [{dims}]"
 
 
@@ -48,6 +50,7 @@ def signature(model: ir.Model) -> tuple[InputSpec, ...]:
         shape = None
         if value.shape is not None:
             shape = tuple(d if isinstance(d, int) else d.value for d in value.shape)
-        dtype = np.dtype(object) if value.dtype == ir.DataType.STRING else value.dtype.numpy()
-        specs.append(InputSpec(value.name or "", dtype, shape))
+        dtype = value.type.dtype
+        kind = np.dtype(object) if dtype == ir.DataType.STRING else dtype.numpy()
+        specs.append(InputSpec(value.name or "", kind, shape))
     return tuple(specs)

@@ -1,0 +1,1 @@
+"""Instruments: run a model, return a record."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -25,9 +24,8 @@ from onnxsqueeze.measure.op_latency import op_latencies
 from onnxsqueeze.measure.ranges import SMALLEST_OPSET, ranges
 from onnxsqueeze.measure.sensitivity import sensitivity
 from onnxsqueeze.passes.round_weights import pruned
+from onnxsqueeze.progress import Progress, silent
 from onnxsqueeze.runtime.shapes import measured_shapes
-
-Progress = Callable[[str, int, int], None]
 
 TRIED_SAMPLES, TRIED_SAMPLES_LARGE = 4, 2
 """Samples that each weight is tried on; the same few for all, so that they compare."""
@@ -69,10 +67,11 @@ def collect(
     Args:
         subject: The model and its calibration samples.
         store: Where records are kept.
-        with_integers: Whether activations are calibrated, and single nodes timed, for integer kernels.
+        with_integers: Whether activations are calibrated, and single nodes timed, for integer
+            kernels.
         progress: Called with (stage, done, all).
     """
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     found, others = weights(subject.model)
     shapes = _shapes(subject, store)
     measured = {} if subject.is_synthetic else _grams(subject, found, shapes, store, tell)
@@ -94,7 +93,9 @@ def _shapes(subject: Subject, store: Store) -> dict[str, tuple[int, ...]]:
     saved = store.get("shapes", subject.key)
     if saved is None:
         shapes = measured_shapes(subject.model, subject.samples[0])
-        saved = store.put("shapes", subject.key, {name: list(dims) for name, dims in shapes.items()})
+        saved = store.put(
+            "shapes", subject.key, {name: list(dims) for name, dims in shapes.items()}
+        )
     return {name: tuple(dims) for name, dims in saved.values.items()}
 
 
@@ -156,7 +157,7 @@ def described(
     measured: Mapping[str, Gram],
     damage: Mapping[str, float],
 ) -> WeightFacts:
-    """Return what is known of one weight; Gram matrices and damage are by name, where there are any."""
+    """Return what is known of one weight; Gram matrices and damage are by name."""
     tensor = weight.value.const_value
     assert tensor is not None  # ONNX: an initializer has a value
     largest, not_finite = _largest(weight)
@@ -180,14 +181,15 @@ def described(
 def watched(
     model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[list[str], dict[str, tuple[int, int]]]:
-    """Return the tensors that integer kernels read and write, and of those read channel axis and rank."""
+    """Return what integer kernels read and write, and channel axis and rank of what they read."""
     tensors: dict[str, None] = {}
     moments: dict[str, tuple[int, int]] = {}
     axes = {w.input_name: w.linear.x_axis for w in weights(model)[0] if w.linear is not None}
     for candidate in integer_candidates(model):
         if candidate.reason:
             continue
-        tensors |= dict.fromkeys(t for t in (candidate.x, candidate.closes) if t in shapes)
+        read_and_written = [t for t in (candidate.x, candidate.closes) if t is not None]
+        tensors |= dict.fromkeys(t for t in read_and_written if t in shapes)
         if candidate.x in axes and candidate.x in shapes:
             moments[candidate.x] = axes[candidate.x], len(shapes[candidate.x])
     return list(tensors), moments

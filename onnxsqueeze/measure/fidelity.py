@@ -7,7 +7,7 @@ outputs, for a search that holds many results against it. Both give the same num
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +23,11 @@ from onnxsqueeze.facts.records import Fidelity, Interval
 from onnxsqueeze.numerics.error import EXACT_DB
 from onnxsqueeze.numerics.metrics import Metric, Outputs, error_energy, is_float, metric_named
 from onnxsqueeze.numerics.statistics import lost_fraction, paired_bootstrap
+from onnxsqueeze.progress import Progress
 from onnxsqueeze.runtime import ort
 
 Model = ir.Model | Path | bytes
 Optimization = Literal["default", "off"]
-Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) while a measurement runs."""
 Pair = tuple[ort.Feed, Outputs]
 

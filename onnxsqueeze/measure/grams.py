@@ -1,13 +1,14 @@
 """Gram matrices of the inputs of linear nodes, from a stream of samples, in bounded memory.
 
-Nodes go through in groups: a group's inputs are the outputs of a session that runs no further than it
-must, and a group is as large as the memory for its tensors and matrices allows.
+Nodes go through in groups: a group's inputs are the outputs of a session that runs no further
+than it must, and a group is as large as the memory for its tensors and matrices allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def grams(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Grams:
-    """Return the Gram matrix of the input of every linear weight, saved in ``store`` under ``key``.
+    """Return the Gram matrix of every linear weight's input, saved in ``store`` under ``key``.
 
     Weights that are no matrix product, or have over ``MOST_FEATURES`` features, have none.
 
@@ -79,15 +80,18 @@ def grams(
     places: dict[str, dict[str, Any]] = {}
     for number, group in enumerate(groups):
         done = number * len(samples)
-        sums = _one_pass(
-            model, group, samples, seed,
-            lambda step, done=done: progress and progress(done + step, len(groups) * len(samples)),
-        )
+        step = partial(_tell, progress, done, len(groups) * len(samples))
+        sums = _one_pass(model, group, samples, seed, step)
         for job, (total, rows) in zip(group, sums, strict=True):
             array = f"g{len(arrays)}"
             arrays[array] = (total / max(rows, 1)).astype(np.float32)
             places |= {weight.name: {"array": array, "rows": rows} for weight in job.weights}
     return Grams(store.put("grams", key, {"weights": places}, arrays))
+
+
+def _tell(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
+    if progress is not None:
+        progress(before + done, total)
 
 
 def _jobs(weights: Sequence[Weight], shapes: Mapping[str, Shape]) -> Iterator[_Job]:
@@ -98,7 +102,13 @@ def _jobs(weights: Sequence[Weight], shapes: Mapping[str, Shape]) -> Iterator[_J
             attributes = sorted((a.name, str(a.value)) for a in weight.node.attributes.values())
             features = weight.linear.matrix(weight.node, _empty(weight.shape)).shape
             if features[2] <= MOST_FEATURES:
-                same = (weight.input_name, weight.node.op_type, str(attributes), features[0], features[2])
+                same = (
+                    weight.input_name,
+                    weight.node.op_type,
+                    str(attributes),
+                    features[0],
+                    features[2],
+                )
                 found.setdefault(same, []).append(weight)
     for (tensor, _, _, groups, features), sharing in found.items():
         size = 4 * int(np.prod(shapes[tensor]))
@@ -122,7 +132,7 @@ def _grouped(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
 
 
 def _one_pass(
-    model: ir.Model, group: list[_Job], samples: Samples, seed: int, step: Callable[[int], Any]
+    model: ir.Model, group: list[_Job], samples: Samples, seed: int, step: Callable[[int], None]
 ) -> list[tuple[Array, int]]:
     tensors = list(dict.fromkeys(job.weights[0].input_name for job in group))
     fed = {value.name for value in model.graph.inputs}

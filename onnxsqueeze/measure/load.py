@@ -109,7 +109,11 @@ def _samples(
     else:
         calibration = every
         held_out = open_samples(
-            data.evaluation, specs, labels=data.evaluation_labels, images=data.images, limit=data.limit
+            data.evaluation,
+            specs,
+            labels=data.evaluation_labels,
+            images=data.images,
+            limit=data.limit,
         )
         if held_out.fingerprint == calibration.fingerprint:
             raise DataError(

@@ -1,8 +1,9 @@
 """Calibration in one streaming pass: the graph itself computes what is kept of each tensor.
 
-Next to each watched tensor stand a strided sample, the minima and maxima along its last axis and, where
-asked for, per-channel moments. They run right after the tensor is made, so that it can be freed as in a
-plain run; what leaves the graph is small, whatever the size of the tensors and the number of samples.
+Next to each watched tensor stand a strided sample, the minima and maxima along its last axis and,
+where asked for, per-channel moments. They run right after the tensor is made, so that it can be
+freed as in a plain run; what leaves the graph is small, whatever the size of the tensors and the
+number of samples.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsqueeze.facts.ranges import Ranges, TensorRange
+from onnxsqueeze.graph.edit import add_initializer
 from onnxsqueeze.numerics.histogram import Histogram, histogram
 from onnxsqueeze.runtime import ort
 
 Array = npt.NDArray[Any]
 
 SAMPLED = 4096
-"""A tensor gives between this and twice as many sampled elements per run (all, if it has fewer)."""
+"""A tensor gives this to twice as many sampled elements per run (all, if it has fewer)."""
 SMALLEST_OPSET = 18
 """Reductions take their axes as an input from here on."""
 
 
 def cores() -> int:
     """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
 
 @dataclass
@@ -61,7 +65,9 @@ class _Running:
         if "mean" in out:
             moments = [out[key].astype(np.float64) * size for key in ("mean", "mean_square")]
             same = self.sums and self.sums[0].shape == moments[0].shape
-            self.sums = [a + b for a, b in zip(self.sums, moments, strict=True)] if same else moments
+            self.sums = (
+                [a + b for a, b in zip(self.sums, moments, strict=True)] if same else moments
+            )
 
     def result(self) -> TensorRange:
         nothing = Histogram(0, 0, np.zeros(1))
@@ -100,14 +106,14 @@ def ranges(
     moments: Mapping[str, tuple[int, int]] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Ranges:
-    """Return what was seen of each of ``tensors`` over all samples, in one pass and bounded memory.
+    """Return what was seen of each of ``tensors``, in one pass and bounded memory.
 
     Args:
         model: A normalised model of opset 18 or later.
         samples: Feeds; their shapes may differ.
         tensors: Names of floating-point values of the main graph.
-        moments: For some of the tensors, the axis whose entries get a mean and a mean square each, and
-            the tensor's rank.
+        moments: For some of the tensors, the axis whose entries get a mean and a mean square
+            each, and the tensor's rank.
         progress: Called with the number of samples done.
 
     Raises:
@@ -128,17 +134,25 @@ def ranges(
 def instrumented(
     model: ir.Model, tensors: Sequence[str], moments: Mapping[str, tuple[int, int]]
 ) -> tuple[ir.Model, dict[str, dict[str, str]]]:
-    """Return a copy of ``model`` that outputs statistics only, and the outputs' names by tensor and kind."""
+    """Return a copy of ``model`` that outputs statistics, and their names by tensor and kind."""
     opset = model.graph.opset_imports.get("", 0)
     if opset < SMALLEST_OPSET:
-        raise ValueError(f"calibration needs opset {SMALLEST_OPSET} or later, and the model has {opset}")
+        raise ValueError(
+            f"calibration needs opset {SMALLEST_OPSET} or later, and the model has {opset}"
+        )
     copy = model.clone()
     graph = copy.graph
     values = {value.name: value for value in graph.inputs}
     values |= {output.name: output for node in graph for output in node.outputs}
     constants = {
-        key: graph_constant(graph, f"onnxsqueeze.{key}", value)
-        for key, value in {"all": [-1], "cut": [2 * SAMPLED], "two": [2], "one": [1], "zero": [0]}.items()
+        key: add_initializer(graph, f"onnxsqueeze.{key}", np.array(value, np.int64))
+        for key, value in {
+            "all": [-1],
+            "cut": [2 * SAMPLED],
+            "two": [2],
+            "one": [1],
+            "zero": [0],
+        }.items()
     }
     graph.outputs.clear()
     keys: dict[str, dict[str, str]] = {}
@@ -165,14 +179,6 @@ def instrumented(
     return copy, keys
 
 
-def graph_constant(graph: ir.Graph, name: str, value: Any) -> ir.Value:
-    """Return a new int64 initializer of ``graph``."""
-    tensor = ir.tensor(np.asarray(value, np.int64), name=name)
-    constant = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
-    graph.register_initializer(constant)
-    return constant
-
-
 def _typed(value: ir.Value, dtype: ir.DataType) -> ir.Value:
     value.type = ir.TensorType(dtype)
     return value
@@ -181,7 +187,7 @@ def _typed(value: ir.Value, dtype: ir.DataType) -> ir.Value:
 def _statistics(
     value: ir.Value, constants: Mapping[str, ir.Value]
 ) -> tuple[list[ir.Node], dict[str, ir.Value]]:
-    """Return the nodes and outputs that sample a value with an odd stride and reduce its last axis."""
+    """Return what samples a value with an odd stride and reduces its last axis."""
     nodes: list[ir.Node] = []
 
     def op(kind: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
@@ -192,7 +198,9 @@ def _statistics(
     flat = op("Reshape", value, constants["all"])
     size = _typed(op("Shape", flat), ir.DataType.INT64)
     # An odd stride: an even one would meet the same channel again and again.
-    stride = op("Add", op("Mul", op("Div", size, constants["cut"]), constants["two"]), constants["one"])
+    stride = op(
+        "Add", op("Mul", op("Div", size, constants["cut"]), constants["two"]), constants["one"]
+    )
     sample = op("Slice", flat, constants["zero"], size, constants["zero"], stride)
     outputs = {
         "size": size,
@@ -209,10 +217,13 @@ def _moments(
     """Return the nodes and outputs for the mean and the mean square of each entry of ``axis``."""
     name = f"onnxsqueeze.not{axis % rank}of{rank}"
     others = [other for other in range(rank) if other != axis % rank]
-    axes = graph.initializers.get(name) or graph_constant(graph, name, others)
+    axes = graph.initializers.get(name) or add_initializer(graph, name, np.array(others, np.int64))
     dtype = value.dtype or ir.DataType.FLOAT
     mean = ir.node("ReduceMean", [value, axes], {"keepdims": 0})
     squares = ir.node("Mul", [value, value])
     square = ir.node("ReduceMean", [squares.outputs[0], axes], {"keepdims": 0})
-    outputs = {"mean": _typed(mean.outputs[0], dtype), "mean_square": _typed(square.outputs[0], dtype)}
+    outputs = {
+        "mean": _typed(mean.outputs[0], dtype),
+        "mean_square": _typed(square.outputs[0], dtype),
+    }
     return [mean, squares, square], outputs

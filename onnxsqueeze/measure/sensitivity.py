@@ -17,7 +17,7 @@ from onnxsqueeze.runtime.trials import Trials
 Array = npt.NDArray[Any]
 
 TRIED_BITS = 4
-"""Four bits do enough damage to be seen over the noise; finer grids are reckoned from it, see ``at_bits``."""
+"""Four bits do enough damage to be seen over the noise; see ``at_bits`` for finer grids."""
 
 
 def sensitivity(
@@ -44,7 +44,9 @@ def sensitivity(
     originals = []
     for feed in samples:
         out = trials.run(feed)
-        originals.append({k: v.astype(np.float64) for k, v in out.items() if v.dtype.name in floats})
+        originals.append(
+            {k: v.astype(np.float64) for k, v in out.items() if v.dtype.name in floats}
+        )
     signal = _sums(originals)
     found: dict[str, float] = {}
     for number, weight in enumerate(weights):
@@ -76,7 +78,7 @@ def _sums(outputs: list[dict[str, Array]]) -> dict[str, float]:
 
 
 def rounded(weight: Array, axis: int | None, bits: int) -> Array:
-    """Return ``weight`` after rounding to the nearest of its MSE-optimal codes, in its own type."""
+    """Return ``weight`` rounded to the nearest of its MSE-optimal codes, in its own type."""
     rows = as_rows(weight.astype(np.float32), axis)
     scale = mse_scale(rows, bits)
     back = from_rows(from_grid(to_grid(rows, scale, bits), scale), weight.shape, axis)

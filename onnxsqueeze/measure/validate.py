@@ -12,10 +12,11 @@ from onnxsqueeze.data.samples import Samples
 from onnxsqueeze.errors import ModelError
 from onnxsqueeze.facts.records import Coverage, Latency, Validation
 from onnxsqueeze.graph.io import read, size_bytes
-from onnxsqueeze.measure.fidelity import Progress, fidelity
+from onnxsqueeze.measure.fidelity import fidelity
 from onnxsqueeze.measure.latency import latency
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.placement import placement
+from onnxsqueeze.progress import Progress, silent
 from onnxsqueeze.runtime import ort
 
 LOADS = 3
@@ -73,7 +74,7 @@ def validate(
         )
         for optimization in ("default", "off")
     )
-    tell = progress or _silent
+    tell = progress or silent
     timings: tuple[Latency, ...] = ()
     if with_latency:
         tell("latency", 0, 1)
@@ -97,10 +98,6 @@ def validate(
         result_load_ms=result_load_ms,
         machine=machine(),
     )
-
-
-def _silent(_stage: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
 
 
 def _load_ms(original: Path, result: Path, provider: str, threads: int) -> tuple[float, float]:

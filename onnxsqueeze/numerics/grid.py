@@ -1,7 +1,8 @@
-"""Scales, rounding to a grid and back: weights as integers, one scale per row or per block of a row.
+"""Weights as integers and back: one scale per row, or per block of a row.
 
-Weights are seen as matrices: row r holds the values of entry r of the axis that keeps its own scales,
-in row-major order of the other axes. A block is a run of ``block`` neighbouring values of a row.
+Weights are seen as matrices: row r holds the values of entry r of the axis that keeps its own
+scales, in row-major order of the other axes. A block is a run of ``block`` neighbouring values of
+a row.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 SHRINK_STEPS = 32
-"""How many candidate scales ``mse_scale`` tries between half the largest magnitude and all of it."""
+"""Candidate scales of ``mse_scale``, between half the largest magnitude and all of it."""
 
 
 def as_rows(weight: Array, axis: int | None) -> Array:
@@ -45,7 +46,7 @@ def from_rows(rows: Array, shape: tuple[int, ...], axis: int | None) -> Array:
 
 
 def largest_block(features: int, wanted: int | None) -> int | None:
-    """Return the largest divisor of ``features`` that is at most ``wanted`` and at least 8, or None.
+    """Return the largest divisor of ``features`` from 8 to ``wanted``, or None.
 
     Example:
         >>> largest_block(384, 128), largest_block(27, 16), largest_block(7, 16)
@@ -73,7 +74,7 @@ def _blocked(rows: Array, block: int | None) -> Array:
 
 
 def to_bfloat16(scale: Array) -> Array:
-    """Return ``scale`` rounded up to the next bfloat16 value, as float32, so that no code is cut off.
+    """Return ``scale`` rounded up to a bfloat16 value, as float32, so that no code is cut off.
 
     Example:
         >>> float(to_bfloat16(np.array([1.0, 1.001], np.float32))[1])
@@ -122,8 +123,8 @@ def mse_scale(
 ) -> Array:
     """Return the scales with the least weighted squared rounding error, of 32 tried per block.
 
-    Minimises ``sum_k h_k (w_k − ŵ_k)²`` over shrunk ranges: cutting off the largest values makes all
-    other steps finer. Shapes, units and errors as in ``max_scale``.
+    Minimises ``sum_k h_k (w_k − ŵ_k)²`` over shrunk ranges: cutting off the largest values makes
+    all other steps finer. Shapes, units and errors as in ``max_scale``.
 
     Args:
         rows: Weights, shape (rows, features), finite.
@@ -161,7 +162,7 @@ def _error(values: Array, scale: Array, bits: int, weights: Array) -> Array:
 
 
 def to_grid(rows: Array, scale: Array, bits: int) -> Array:
-    """Return the nearest codes, int8, in the shape of ``rows``; values beyond the ends are cut off.
+    """Return the nearest codes, int8, in the shape of ``rows``; beyond the ends is cut off.
 
     Example:
         >>> to_grid(np.array([[0.26, -9.0]]), np.array([[0.5]]), bits=4).tolist()

@@ -1,7 +1,7 @@
 """Histograms that grow with their data and merge without error.
 
-Bins are ``[k·w, (k+1)·w)`` with a width w that is a power of two, so two histograms differ only in how
-often bins were joined in pairs: coarsening the finer one until the widths agree is exact.
+Bins are ``[k·w, (k+1)·w)`` with a width w that is a power of two, so two histograms differ only
+in how often bins were joined in pairs: coarsening the finer one until the widths agree is exact.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_BINS = 4096
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of values in bins of width ``2**exponent``; bin k covers ``[(first+k)·w, (first+k+1)·w)``.
+    """Counts in bins of width w = ``2**exponent``; bin k is ``[(first+k)·w, (first+k+1)·w)``.
 
     Example:
         >>> h = histogram(np.array([0.0, 1.0, 1.0, 3.0]))
@@ -47,7 +47,7 @@ class Histogram:
         return float(self.counts.sum())
 
     def merge(self, other: Histogram) -> Histogram:
-        """Return the histogram of the values of both; exact, commutative, at most ``MAX_BINS`` bins."""
+        """Return the histogram of the values of both: exact, at most ``MAX_BINS`` bins."""
         exponent = max(self.exponent, other.exponent)
         a, b = _coarsened(self, exponent), _coarsened(other, exponent)
         first = min(a.first, b.first)
@@ -64,7 +64,7 @@ class Histogram:
 
 
 def histogram(values: Array) -> Histogram:
-    """Return the histogram of finite ``values`` (any shape, at least one), with MAX_BINS/2 to MAX_BINS bins.
+    """Return the histogram of finite ``values``, with MAX_BINS/2 to MAX_BINS bins.
 
     Fewer bins are used only where the range is too narrow for float64 to tell them apart.
 
@@ -93,12 +93,18 @@ def _coarsened(source: Histogram, exponent: int) -> Histogram:
 
 
 def mse_range(
-    sample: Histogram, extremes: Histogram, count: float, low: float, high: float, levels: int = 255
+    sample: Histogram,
+    extremes: Histogram,
+    count: float,
+    low: float,
+    high: float,
+    levels: int = 255,
 ) -> tuple[float, float]:
-    """Return the range that loses least when values are rounded to ``levels`` steps and cut off outside.
+    """Return the range that loses least by rounding to ``levels`` steps and cutting off.
 
-    Rounding loses ``step²/12`` per value inside; what is cut off is estimated from the sample, scaled up
-    to ``count`` values, and from the extremes (one per block, each a real value): the larger of the two.
+    Rounding loses ``step²/12`` per value inside; what is cut off is estimated from the sample,
+    scaled up to ``count`` values, and from the extremes (one per block, each a real value): the
+    larger of the two.
 
     Args:
         sample: Histogram of an even sample of the values.

@@ -15,10 +15,10 @@ COLUMNS_AT_ONCE = 128
 
 
 def damped(gram: Array, rows_seen: int) -> Array:
-    """Return ``gram`` with a ridge that shrinks as the number of rows grows: mean diagonal · 4·K/rows.
+    """Return ``gram`` with a ridge of mean diagonal · 4·K/rows: less of it with more rows.
 
-    With few rows the Gram matrix describes the sample more than the distribution, and rounding fitted
-    to it does harm on other data. The ridge stays within 1% and 100% of the mean diagonal.
+    With few rows the Gram matrix describes the sample more than the distribution, and rounding
+    fitted to it does harm on other data. The ridge stays within 1% and 100% of the mean diagonal.
 
     Example:
         >>> float(damped(np.eye(4), rows_seen=1600)[0, 0])
@@ -33,11 +33,11 @@ def damped(gram: Array, rows_seen: int) -> Array:
 def compensated(
     rows: Array, gram: Array, scale: Array, bits: int, zeros: Array | None = None
 ) -> Array:
-    """Return codes chosen column by column, each column's rounding error made up for in the next ones.
+    """Return codes, column by column, each column's error made up for in the next ones.
 
-    Minimises ``‖(W − Ŵ) X‖²`` greedily with ``H = X Xᵀ``: after column k is rounded, the columns that
-    are not rounded yet move by ``−(w_k − ŵ_k) / (H⁻¹)_kk · (H⁻¹)_k,k+1:``. Columns with the largest
-    diagonal of H go first, since what goes first is repaired by the most others.
+    Minimises ``‖(W − Ŵ) X‖²`` greedily with ``H = X Xᵀ``: after column k is rounded, the columns
+    that are not rounded yet move by ``−(w_k − ŵ_k) / (H⁻¹)_kk · (H⁻¹)_k,k+1:``. Columns with the
+    largest diagonal of H go first, since what goes first is repaired by the most others.
 
     Args:
         rows: Weights, shape (rows, features).
@@ -50,7 +50,8 @@ def compensated(
         Codes, int8, shape (rows, features).
 
     Source:
-        Frantar et al. 2023, GPTQ (arXiv:2210.17323), algorithm 1, with static groups and activation order.
+        Frantar et al. 2023, GPTQ (arXiv:2210.17323), algorithm 1, with static groups and
+        activation order.
     """
     features = rows.shape[1]
     low, high = limits(bits)
@@ -80,7 +81,8 @@ def compensated(
 
 def _inverse_factor(gram: Array) -> Array:
     """Return upper triangular U with UᵀU = H⁻¹, in float32."""
-    # With J the reversal, J H J = L Lᵀ gives H = V Vᵀ for the upper V = J L J, so H⁻¹ = V⁻ᵀ V⁻¹ and U = V⁻¹.
+    # With J the reversal, J H J = L Lᵀ gives H = V Vᵀ for the upper V = J L J, so H⁻¹ = V⁻ᵀ V⁻¹
+    # and U = V⁻¹.
     lower = np.linalg.cholesky(gram[::-1, ::-1].astype(np.float64))
     inverse = np.linalg.inv(lower)
     result: Array = np.triu(inverse[::-1, ::-1]).astype(np.float32)

@@ -94,7 +94,9 @@ def _rounded(
         key = _key(plan, name, choice)
         saved = None if store is None else store.get("codes", key)
         if saved is not None:
-            found[name] = Codes(np.asarray(saved.arrays["rows"]), np.asarray(saved.arrays["scale"]))
+            found[name] = Codes(
+                np.asarray(saved.arrays["rows"]), np.asarray(saved.arrays["scale"])
+            )
         else:
             gram = grams.get(name) if choice.rounding == "compensated" else None
             found[name] = codes(tensor.numpy(), choice, gram)
@@ -107,7 +109,7 @@ def _rounded(
 
 
 def _key(plan: Plan, name: str, choice: WeightChoice) -> dict[str, object]:
-    """What a rounded weight depends on: its choice, but not why it was made nor how zeros are kept."""
+    """What a rounded weight depends on: its choice, but for the reason and the bit mask."""
     settings = choice.model_dump(exclude={"reason", "masked"})
     return {"model": plan.model_sha256, "weight": name, "choice": settings}
 
@@ -116,7 +118,9 @@ def _changes(plan: Plan) -> list[Change]:
     changes = []
     for name, choice in plan.weights.items():
         if choice.form != "float" or choice.prune_below is not None:
-            after = f"{choice.form}, {choice.bits} bits" + (", zeros masked" if choice.masked else "")
+            after = f"{choice.form}, {choice.bits} bits" + (
+                ", zeros masked" if choice.masked else ""
+            )
             changes.append(done("apply", name, "float", after))
     for name, grid in plan.activations.items():
         changes.append(done("apply", name, "float", f"uint8 in [{grid.low:.6g}, {grid.high:.6g}]"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnxsqueeze.facts.records import Change
-from onnxsqueeze.graph import edit, walk
+from onnxsqueeze.graph import edit, io, walk
 from onnxsqueeze.passes.change import done, left_alone
 from onnxsqueeze.passes.make_constants import lift_constants
 from onnxsqueeze.passes.merge_duplicates import merge_duplicates
@@ -17,8 +17,8 @@ _HALF = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 def clean_by_runtime(model: ir.Model) -> tuple[Change, ...]:
     """Replace the graph by the one that ONNX Runtime makes of it at its basic level.
 
-    Left alone: models with 16-bit floats, which ONNX Runtime would store as 32-bit ones.
-    Initializers that it copied into the branches of an If are merged again.
+    Left alone: models with 16-bit floats, which ONNX Runtime would store as 32-bit ones, and
+    models of over 1.9 GB. Initializers that it copied into the branches of an If are merged again.
     """
     half = _half_value(model)
     if half is not None:
@@ -31,13 +31,18 @@ def clean_by_runtime(model: ir.Model) -> tuple[Change, ...]:
             ),
         )
     before = walk.node_count(model)
-    cleaned = ort.optimized(model, "basic")
+    if io.weight_bytes(model) > io.LARGEST_FILE_BYTES:
+        reason = "its weights are too many for the one file that it would be written to"
+        return (left_alone("clean by runtime", "model", f"{before} nodes", reason),)
+    with io.inlined(model):
+        cleaned = ort.optimized(model, "basic")
     if _outline(cleaned) == _outline(model):
         return ()
     # It imports every domain it knows; keep what the model imported and what its nodes use now.
     used = {*model.opset_imports, *(node.domain for node in walk.nodes(cleaned))}
     imports = {domain: v for domain, v in cleaned.opset_imports.items() if domain in used}
     imports.update(model.opset_imports)
+    _map_again(model, cleaned)
     model.graph = cleaned.graph
     model.functions.clear()
     model.functions.update(cleaned.functions)
@@ -48,6 +53,21 @@ def clean_by_runtime(model: ir.Model) -> tuple[Change, ...]:
     edit.set_opsets(model)
     after = walk.node_count(model)
     return (done("clean by runtime", "model", f"{before} nodes", f"{after} nodes"),)
+
+
+def _map_again(model: ir.Model, cleaned: ir.Model) -> None:
+    """Let unchanged weights that were memory-mapped be so again, instead of held in memory."""
+    mapped = {
+        value.name: value.const_value
+        for _, value in walk.initializers(model)
+        if isinstance(value.const_value, ir.ExternalTensor)
+    }
+    for _, value in walk.initializers(cleaned):
+        old, new = mapped.get(value.name), value.const_value
+        if old is None or new is None or old.dtype != new.dtype or old.shape != new.shape:
+            continue
+        if old.tobytes() == new.tobytes():
+            value.const_value = old
 
 
 def _outline(model: ir.Model) -> list[tuple[str, ...]]:

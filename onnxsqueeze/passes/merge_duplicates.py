@@ -16,11 +16,17 @@ from onnxsqueeze.passes.change import done
 _NEEDS_ITS_OWN = {"DequantizeLinear": True, "QuantizeLinear": True}
 
 
+SMALLEST_BYTES = 1024
+"""Smaller duplicates stay apart: an initializer with two readers ties what they may be changed to,
+so that a shape that two nodes share could not be refitted for one of them."""
+
+
 def merge_duplicates(model: ir.Model) -> tuple[Change, ...]:
     """Keep one of several equal initializers (same type, shape and bytes); all readers read it.
 
     The kept one is in the main graph if its twins are in different graphs: a subgraph reads outer
-    values by name. Left alone: inputs and outputs of graphs, and what integer pairs read.
+    values by name. Left alone: inputs and outputs of graphs, what integer pairs read, small ones,
+    and those that hold one value throughout, like biases of zero, which are equal by accident.
     """
     groups: dict[tuple[object, ...], list[tuple[ir.Graph, ir.Value]]] = defaultdict(list)
     by_size: dict[tuple[object, ...], list[tuple[ir.Graph, ir.Value]]] = defaultdict(list)
@@ -31,6 +37,8 @@ def merge_duplicates(model: ir.Model) -> tuple[Change, ...]:
     for kind, members in by_size.items():
         if len(members) > 1:
             for graph, value in members:
+                if _is_uniform(value):
+                    continue
                 groups[(*kind, _digest(value))].append((graph, value))
     merged, saved = 0, 0
     for twins in groups.values():
@@ -50,9 +58,18 @@ def merge_duplicates(model: ir.Model) -> tuple[Change, ...]:
 
 
 def _may_move(value: ir.Value) -> bool:
+    assert value.const_value is not None
+    if value.const_value.nbytes < SMALLEST_BYTES:
+        return False
     if value.is_graph_input() or value.is_graph_output():
         return False
     return not any(_NEEDS_ITS_OWN.get(node.op_type) for node in walk.readers(value))
+
+
+def _is_uniform(value: ir.Value) -> bool:
+    assert value.const_value is not None
+    values = value.const_value.numpy()
+    return bool((values == values.reshape(-1)[0]).all())
 
 
 def _digest(value: ir.Value) -> bytes:

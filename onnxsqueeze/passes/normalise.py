@@ -56,6 +56,7 @@ MAX_GROWTH_BYTES = 1024
 
 # What a step, or a library that it calls, raises for a graph that it does not understand.
 _STEP_ERRORS = (
+    OSError,
     SqueezeError,
     ValueError,
     TypeError,
@@ -85,9 +86,10 @@ def normalise(path: Path, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> No
     """Return the cleaned model of a file: same inputs, outputs and results, fewer nodes.
 
     Every step is held to the original on the first feed with ONNX Runtime's optimization off, and
-    the result on all feeds, with optimization off and by default; see ``equivalence`` for what must
-    agree. Should the result fail although each step passed, all steps are done again with the full
-    check after each. A step that fails a check, raises, or makes the file larger is undone.
+    the result on all feeds, with optimization off and by default; see ``equivalence`` for what
+    must agree. Should the result fail although each step passed, all steps are done again with
+    the full check after each. A step that fails a check, raises, or makes the file larger is
+    undone.
 
     Raises:
         ModelError: If the file cannot be read, or the model does not run on the feeds.

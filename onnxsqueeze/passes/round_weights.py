@@ -55,8 +55,8 @@ def pruned(weight: Array, below: float | None) -> Array:
 def codes(weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
     """Return the codes and scales of one weight as its choice says.
 
-    Scales are those with the least squared error, weighted by the inputs' mean squares where there is
-    a Gram matrix, and are rounded to bfloat16 (stored weights) before any code is chosen.
+    Scales are those with the least squared error, weighted by the inputs' mean squares where
+    there is a Gram matrix, and are rounded to bfloat16 (stored weights) before any code is chosen.
 
     Args:
         weight: The values, any float type, finite.

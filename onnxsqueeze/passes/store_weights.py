@@ -1,14 +1,14 @@
 """Weights as integers, as float16, or behind a bit mask, made float when the model loads.
 
-The chain that restores a weight reads initializers only, so ONNX Runtime computes it once, while it
-loads the model, and the kernels see the same float weights as before:
+The chain that restores a weight reads initializers only, so ONNX Runtime computes it once, while
+it loads the model, and the kernels see the same float weights as before:
 
 * ``float16``: Cast
 * ``stored``: Cast · scale, with blocks between two Reshapes
 * ``masked``: the values that are not zero are gathered to the places that a bit mask names, first
 
-A DequantizeLinear is not folded but runs at every inference; it is written only where the plan asks for
-portable spelling.
+A DequantizeLinear is not folded but runs at every inference; it is written only where the plan
+asks for portable spelling.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ Array = npt.NDArray[Any]
 class StoreWeightsPass(ir.passes.InPlacePass):
     """Write each weight in the form that its choice names: ``float``, ``float16`` or ``stored``.
 
-    Decides nothing. Scope: initializers of every graph, and all of their readers. Choices with form
-    ``qdq`` are left to InsertQdqPass; a ``float`` weight changes only where the plan prunes it.
+    Decides nothing. Scope: initializers of every graph, and all of their readers. Choices with
+    form ``qdq`` are left to InsertQdqPass; a ``float`` weight changes only where the plan prunes
+    it.
     """
 
     def __init__(self, plan: Plan, codes: Mapping[str, Codes]) -> None:
@@ -64,11 +65,12 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=modified)
 
     def _stored(self, chain: _Chain, value: ir.Value, choice: WeightChoice) -> ir.Value | None:
-        assert value.const_value is not None and value.dtype is not None  # an initializer has both
+        assert value.const_value is not None  # ONNX: an initializer has a value and a type
+        assert value.dtype is not None
         name, dtype = value.name or "", value.dtype
         if choice.form == "stored":
             codes = self.codes[name]
-            shape = tuple(int(dim) for dim in value.const_value.shape)
+            shape = tuple(value.const_value.shape.numpy())
             if self.plan.portable and not choice.masked:
                 return _dequantized(chain, codes, choice, shape)
             return _restored(chain, codes, choice, shape, dtype)
@@ -134,7 +136,7 @@ class _Chain:
         return self.shared(name, np.array(dims, np.int64))
 
     def masked(self, values: Array) -> ir.Value:
-        """Store the values that are not zero and a bit per value; return all of them in their shape."""
+        """Store a bit per value and the values that are not zero; return all in their shape."""
         flat = values.ravel()
         kept = flat != 0
         bits = self.constant("mask", np.packbits(kept, bitorder="little"))
@@ -200,9 +202,8 @@ def _block_shapes(
     blocks = features // choice.block
     if choice.axis == 0:
         return (channels, blocks, choice.block), (channels, blocks, 1)
-    assert (
-        choice.axis is not None and choice.axis % rank == rank - 1
-    )  # plan/forms.py allows no other
+    assert choice.axis is not None  # plan/forms.py gives blocks to the first or last axis only
+    assert choice.axis % rank == rank - 1
     return (blocks, choice.block, channels), (blocks, 1, channels)
 
 

@@ -1,0 +1,1 @@
+"""Decisions as data, and how they are made from facts."""

@@ -14,11 +14,11 @@ from onnxsqueeze.plan.types import WeightChoice
 def choose(
     weights: Sequence[WeightFacts], damage_limit: float, limits: Limits
 ) -> dict[str, WeightChoice]:
-    """Return a form for each weight: the fewest bytes whose expected damages sum to at most the limit.
+    """Return a form for each weight: the fewest bytes for a sum of expected damages.
 
-    All weights start in their smallest form; the step to a milder form that takes most damage away per
-    byte is taken until the sum is within the limit. This is the Lagrangian solution on the convex hull
-    of each weight's (bytes, damage) points, and off it by at most one step.
+    All weights start in their smallest form; the step to a milder form that takes most damage
+    away per byte is taken until the sum is within the limit. This is the Lagrangian solution on
+    the convex hull of each weight's (bytes, damage) points, and off it by at most one step.
 
     Source:
         Shoham and Gersho 1988, "Efficient bit allocation for an arbitrary set of quantizers".
@@ -26,9 +26,7 @@ def choose(
     options = {weight.name: _hull(forms(weight, limits)) for weight in weights}
     taken = dict.fromkeys(options, 0)
     total = sum(option[0].damage for option in options.values())
-    steps = [
-        (_rate(option, 0), name) for name, option in options.items() if len(option) > 1
-    ]
+    steps = [(_rate(option, 0), name) for name, option in options.items() if len(option) > 1]
     heapq.heapify(steps)
     while total > damage_limit and steps:
         _, name = heapq.heappop(steps)
@@ -85,7 +83,7 @@ def _reason(weight: WeightFacts, form: Form, limits: Limits) -> str:
     if weight.damage == 0:
         return f"{_words(form)}: no sample reaches it, so nothing is known of its damage"
     return (
-        f"{_words(form)}: at 4 bits it alone changes the output by {weight.damage:.2g} of its energy, "
+        f"{_words(form)}: at 4 bits it alone changes {weight.damage:.2g} of the output's energy, "
         f"in this form about {form.damage:.2g}, for {form.size_bytes} of "
         f"{weight.count * weight.item_bytes} bytes"
     )

@@ -11,17 +11,15 @@ INT4_OPSET = 21
 """Cast and DequantizeLinear know 4-bit integers from here on; BitwiseAnd is older."""
 
 
-def make_plan(
-    facts: Facts, target: Target, limits: Limits, *, damage_limit: float
-) -> Plan:
+def make_plan(facts: Facts, target: Target, limits: Limits, *, damage_limit: float) -> Plan:
     """Return the smallest plan of weight forms whose expected damages sum to at most a limit.
 
     Args:
         facts: What was measured.
         target: What the result should be best at.
         limits: What must not be done.
-        damage_limit: Relative output error energy, expected from rounding to the nearest; the measured
-            damage is smaller where rounding is compensated.
+        damage_limit: Relative output error energy, expected from rounding to the nearest; the
+            measured damage is smaller where rounding is compensated.
     """
     notes = [f"weights chosen for an expected output error energy of at most {damage_limit:.2g}"]
     if facts.data_sha256 is None:
@@ -39,7 +37,8 @@ def make_plan(
 def allowed(limits: Limits, opset: int, *, has_data: bool) -> Limits:
     """Return the limits without what this model cannot hold, or nobody could answer for.
 
-    Without samples nothing is known of the damage, so 4 bits are used only if nothing else is allowed.
+    Without samples nothing is known of the damage, so 4 bits are used only if nothing else is
+    allowed.
 
     Example:
         >>> allowed(Limits(), opset=13, has_data=True).bits

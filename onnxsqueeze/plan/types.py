@@ -21,13 +21,15 @@ class WeightChoice(_Data):
     """How one initializer is kept.
 
     Attributes:
-        form: ``float`` as it is; ``float16`` stored, made float when the model loads; ``stored`` as
-            integers, made float when the model loads; ``qdq`` as integers that an integer kernel reads.
+        form: ``float`` as it is; ``float16`` stored, made float when the model loads; ``stored``
+            as integers, made float when the model loads; ``qdq`` as integers that an integer
+            kernel reads.
         bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 8 or 4 otherwise.
         axis: Axis whose entries have their own scales; None for one scale.
-        block: Values per scale along the axis that is summed over; None for one scale per ``axis`` entry.
-        rounding: ``nearest``, or ``compensated``: each column's rounding error is made up for in the
-            columns that follow, by the Gram matrix of the inputs.
+        block: Values per scale along the axis that is summed over; None for one scale per
+            ``axis`` entry.
+        rounding: ``nearest``, or ``compensated``: each column's rounding error is made up for in
+            the columns that follow, by the Gram matrix of the inputs.
         prune_below: Values with a smaller magnitude become zero first; None prunes nothing.
         masked: Zeros are stored behind a bit mask.
         reason: Why.
@@ -44,7 +46,7 @@ class WeightChoice(_Data):
 
 
 class ActivationChoice(_Data):
-    """The 8-bit grid of one activation tensor: ``low`` and ``high`` are its ends, zero is on it."""
+    """The 8-bit grid of one activation: ``low`` and ``high`` are its ends, zero is on it."""
 
     bits: Literal[8] = 8
     low: float
@@ -83,7 +85,9 @@ class Plan(_Data):
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise PlanError(f"there is no plan at {path}\n  Make one: onnxsqueeze plan MODEL") from None
+            raise PlanError(
+                f"there is no plan at {path}\n  Make one: onnxsqueeze plan MODEL"
+            ) from None
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise PlanError(f"{path} is not a plan: {error}") from error
         except ValidationError as error:
@@ -91,5 +95,5 @@ class Plan(_Data):
             place = ".".join(str(part) for part in first["loc"]) or "the file"
             raise PlanError(
                 f"{path} is not a valid plan: {place}: {first['msg']}\n"
-                f"  {len(error.errors())} mistake(s) in all. Compare with a plan made by: onnxsqueeze plan MODEL"
+                f"  {len(error.errors())} mistake(s) in all. Make a plan: onnxsqueeze plan MODEL"
             ) from error

@@ -119,7 +119,9 @@ def _verdict(story: Story) -> Literal["met", "not met", "unchanged", "none"]:
         return "none"
     if not story.is_met:
         return "not met"
-    decided = story.plan is not None and any(c.form != "float" for c in story.plan.weights.values())
+    decided = story.plan is not None and any(
+        c.form != "float" for c in story.plan.weights.values()
+    )
     return "met" if decided else "unchanged"
 
 

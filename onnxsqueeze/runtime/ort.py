@@ -103,7 +103,9 @@ def session(
                 warnings.simplefilter("ignore", UserWarning)  # the check below says it as an error
                 made = ort.InferenceSession(source, options, providers=[name])
         except engine_errors() as error:
-            raise ModelError(f"ONNX Runtime {ort.__version__} does not load the model: {error}") from error
+            raise ModelError(
+                f"ONNX Runtime {ort.__version__} does not load the model: {error}"
+            ) from error
     if name not in made.get_providers():
         raise _no_provider(name, "ONNX Runtime fell back to " + ", ".join(made.get_providers()))
     return made
@@ -115,7 +117,8 @@ def _no_provider(name: str, why: str) -> ProviderError:
     return ProviderError(
         f"execution provider {name} was asked for and cannot be used: {why}\n"
         f"  Offered by the installed build: {available}.\n"
-        f"  Install what it needs (pip install '{package}', and the vendor's libraries), or ask for another."
+        f"  Install what it needs (pip install '{package}', and the vendor's libraries),\n"
+        "  or ask for another."
     )
 
 
@@ -123,13 +126,15 @@ def engine_errors() -> tuple[type[Exception], ...]:
     """Return the exception types that ONNX Runtime raises for a model or feed it refuses."""
     state = engine().capi.onnxruntime_pybind11_state
     own = tuple(
-        value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)
+        value
+        for value in vars(state).values()
+        if isinstance(value, type) and issubclass(value, Exception)
     )
     return (*own, RuntimeError)
 
 
 def _source(model: ir.Model | Path | bytes, options: Any, folder: Path) -> str | bytes:
-    """Return what a session is made from: a path, or bytes whose external data ``options`` know."""
+    """Return what a session is made from: a path, or bytes with external data in ``options``."""
     if isinstance(model, bytes):
         return model
     if isinstance(model, Path):
@@ -164,8 +169,12 @@ def run(made: Any, feed: Feed, names: Sequence[str] | None = None) -> dict[str, 
     try:
         values = made.run(wanted, {name: np.asarray(value) for name, value in feed.items()})
     except engine_errors() as error:
-        shapes = ", ".join(f"{k}: {np.asarray(v).dtype}{list(np.shape(v))}" for k, v in feed.items())
-        raise ModelError(f"the model does not run: {error}\n  It was fed with {shapes}.") from error
+        shapes = ", ".join(
+            f"{k}: {np.asarray(v).dtype}{list(np.shape(v))}" for k, v in feed.items()
+        )
+        raise ModelError(
+            f"the model does not run: {error}\n  It was fed with {shapes}."
+        ) from error
     return dict(zip(wanted, values, strict=True))
 
 
@@ -175,7 +184,7 @@ def run_all(made: Any, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
 
 
 def expose(model: ir.Model, names: Iterable[str]) -> ir.Model:
-    """Return a copy of ``model`` whose outputs are the main graph's values called ``names``, in order.
+    """Return a copy of ``model`` that outputs the main graph's values called ``names``.
 
     Nodes that none of them needs are left out, so that a session runs only as far as it must.
     """
@@ -197,7 +206,7 @@ def _values(graph: ir.Graph) -> Iterable[ir.Value]:
 
 
 def optimized(model: ir.Model | Path, level: Optimization = "default") -> ir.Model:
-    """Return the graph that ONNX Runtime makes of ``model`` at an optimization level, weights included."""
+    """Return the graph that ONNX Runtime makes of ``model``, weights included."""
     options = session_options(level, 1, low_memory=False)
     with tempfile.TemporaryDirectory(prefix="onnxsqueeze-") as folder:
         path = Path(folder) / "optimized.onnx"

@@ -22,8 +22,8 @@ Shape = tuple[int, ...]
 def measured_shapes(model: ir.Model, feed: Mapping[str, Array]) -> dict[str, Shape]:
     """Return the shape that every value has when the model is run on ``feed``, by name.
 
-    Values that the run did not make (a branch not taken) and values that are no tensors are absent.
-    A value of a Loop's or Scan's body has the shape of its last iteration.
+    Values that the run did not make (a branch not taken) and values that are no tensors are
+    absent. A value of a Loop's or Scan's body has the shape of its last iteration.
     """
     copy = model.clone()
     by_node: dict[str, ir.Node] = {}
@@ -33,13 +33,13 @@ def measured_shapes(model: ir.Model, feed: Mapping[str, Array]) -> dict[str, Sha
     shapes: dict[str, Shape] = {name: np.shape(value) for name, value in feed.items()}
     for _, value in walk.initializers(copy):
         assert value.const_value is not None  # ONNX: an initializer has a value
-        shapes[value.name or ""] = tuple(int(dim) for dim in value.const_value.shape)
+        shapes[value.name or ""] = tuple(value.const_value.shape.numpy())
     for event in _profile(copy, feed):
         arguments = event.get("args", {})
-        node = by_node.get(event.get("name", "").removesuffix("_kernel_time"))
-        if node is None or "output_type_shape" not in arguments:
+        found = by_node.get(event.get("name", "").removesuffix("_kernel_time"))
+        if found is None or "output_type_shape" not in arguments:
             continue
-        present = [output for output in node.outputs if output.name]
+        present = [output for output in found.outputs if output.name]
         made = arguments["output_type_shape"]
         if len(present) == len(made):
             for output, one in zip(present, made, strict=True):

@@ -18,8 +18,8 @@ Array = npt.NDArray[Any]
 class Trials:
     """A session in which the named initializers are inputs, so that each run may replace some.
 
-    The kernels are those for weights that are not constant, so results are compared only with other
-    runs of the same ``Trials``.
+    The kernels are those for weights that are not constant, so results are compared only with
+    other runs of the same ``Trials``.
     """
 
     def __init__(self, model: ir.Model, names: Iterable[str], *, threads: int = 1) -> None:
@@ -49,6 +49,8 @@ def _make_input(model: ir.Model, graph: ir.Graph, value: ir.Value) -> None:
     name, tensor = value.name or "", value.const_value
     assert tensor is not None  # asked for by the caller
     graph.initializers.pop(name)
-    fresh = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
+    fresh = ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy())
+    )
     value.replace_all_uses_with(fresh)
     model.graph.inputs.append(fresh)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,33 @@ def test_unused_opset_imports_go(tmp_path: Path) -> None:
 # --- duplicates ---
 
 
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[merge_duplicates.__module__]
+    monkeypatch.setattr(module, "SMALLEST_BYTES", 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        (np.arange(256), 1),
+        (np.arange(255), 2),
+        (np.zeros(256), 2),
+    ],
+)
+def test_small_and_uniform_duplicates_stay_apart(
+    tmp_path: Path, values: np.ndarray, count: int
+) -> None:
+    model = models.read(
+        "g (float[1] x) => (float[] y) { a = Add (x, x) y = Add (x, a) }", tmp_path
+    )
+    for name, node in zip("bd", model.graph, strict=True):
+        node.replace_input_with(0, edit.add_initializer(model.graph, name, np.float32(values)))
+    merge_duplicates(model)
+    assert len(models.constants(model)) == count
+
+
+@pytest.mark.usefixtures("any_size")
 def test_equal_weights_become_one(tmp_path: Path) -> None:
     body = "a = Add (x, b) c = Add (a, d) y = Add (c, e)"
     equal = "float[2] b = {1, 2}, float[2] d = {1, 2}, float[2] e = {1, 3}"
@@ -150,6 +178,7 @@ def test_equal_weights_become_one(tmp_path: Path) -> None:
     assert merge_duplicates(model) == ()
 
 
+@pytest.mark.usefixtures("any_size")
 def test_equal_weights_of_two_branches_move_to_the_graph_that_both_see(tmp_path: Path) -> None:
     model = models.read(models.SUBGRAPH, tmp_path)
     then, other = walk.subgraphs(model.graph[0])
@@ -172,12 +201,13 @@ def test_equal_weights_of_two_branches_move_to_the_graph_that_both_see(tmp_path:
 
 
 DIFFERENT = {
-    "type": "float[2] b = {0, 0}, int32[2] d = {0, 0}",
-    "shape": "float[2] b = {0, 0}, float[1,2] d = {0, 0}",
-    "sign of zero": "float[2] b = {0.0, 0.0}, float[2] d = {-0.0, 0.0}",
+    "type": "float[2] b = {0, 1}, int32[2] d = {0, 1065353216}",
+    "shape": "float[2] b = {0, 1}, float[1,2] d = {0, 1}",
+    "sign of zero": "float[2] b = {0.0, 1.0}, float[2] d = {-0.0, 1.0}",
 }
 
 
+@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_weights_that_differ_in_anything_stay_apart(tmp_path: Path, name: str) -> None:
     body = "c = Cast <to = 1> (d) a = Add (x, b) y = Add (a, c)"
@@ -186,6 +216,7 @@ def test_weights_that_differ_in_anything_stay_apart(tmp_path: Path, name: str) -
     assert len(models.constants(model)) == 2
 
 
+@pytest.mark.usefixtures("any_size")
 def test_what_dequantize_reads_stays_apart(tmp_path: Path) -> None:
     body = "a = DequantizeLinear (p, s) b = DequantizeLinear (q, t) c = Add (a, b) y = Add (x, c)"
     equal = "int8[4] p = {1,2,3,4}, int8[4] q = {1,2,3,4}, float s = {0.5}, float t = {0.5}"
@@ -256,3 +287,13 @@ def test_half_floats_are_not_given_to_the_runtime(tmp_path: Path) -> None:
     assert (change.outcome, change.after) == (
         "left alone", "'w' is FLOAT16: it would be stored as 32 bits")  # fmt: skip
     assert models.operators(model) == ["Cast", "MatMul"]
+
+
+def test_a_model_too_large_for_one_file_is_not_given_to_the_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.read(graph("a = Identity (x) y = MatMul (a, w)"), tmp_path)
+    monkeypatch.setattr(io, "LARGEST_FILE_BYTES", 10)
+    (change,) = clean_by_runtime(model)
+    assert change.outcome == "left alone"
+    assert "too many for the one file" in change.after

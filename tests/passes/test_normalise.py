@@ -127,17 +127,23 @@ def test_metadata_and_wrong_declarations_are_kept(tmp_path: Path) -> None:
 
 
 def test_external_weights_stay_mapped(tmp_path: Path) -> None:
-    model = models.read(models.SHARED_WEIGHT, tmp_path)
-    edit.set_value(model.graph.initializers["w"], np.eye(64, dtype=np.float32)[:4, :4])
-    big = edit.add_initializer(model.graph, "big", np.ones((64, 4), np.float32))
-    model.graph[-1].replace_input_with(1, model.graph.initializers["w"])
-    assert big.name == "big"
-    io.write(model, tmp_path / "m.onnx", external=True)
+    text = """
+    g (float[N,16] x) => (float[N,16] y) <float[16,16] w> {
+      i = Identity (x)
+      a = MatMul (i, w)
+      k = Identity (a)
+      y = Relu (k)
+    }"""
+    io.write(models.read(text, tmp_path), tmp_path / "m.onnx", external=True)
+    given = models.feed(x=(3, 16))
 
-    result = normalise(tmp_path / "m.onnx", [models.feed(x=(3, 4))])
+    result = normalise(tmp_path / "m.onnx", [given])
 
-    before = models.outputs(tmp_path / "m.onnx", models.feed(x=(3, 4)))["y"]
-    np.testing.assert_array_equal(models.outputs(result.model, models.feed(x=(3, 4)))["y"], before)
+    assert models.operators(result.model) == ["MatMul", "Relu"]
+    assert isinstance(result.model.graph.initializers["w"].const_value, ir.ExternalTensor)
+    np.testing.assert_array_equal(
+        models.outputs(result.model, given)["y"], models.outputs(tmp_path / "m.onnx", given)["y"]
+    )
 
 
 def test_a_bias_a_normalization_and_a_scale_in_a_row_all_fold(tmp_path: Path) -> None:
