@@ -125,7 +125,15 @@ def plan(
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Trial | None:
-    """Return the best plan within the budget with its measured fidelity, or None."""
+    """Return the best plan within the budget with its measured fidelity, or None.
+
+    Args:
+        measured: The model and its facts.
+        budget: How much may be lost.
+        target: Where the result will run, and what it should be best at.
+        limits: What must not be done.
+        progress: Called with (stage, done, all).
+    """
     search = _search(measured, budget or Budget(), target or Target(), limits or Limits())
     stored = smallest(search, progress)
     if stored is None or not measured.facts.ranges:
@@ -135,6 +143,10 @@ def plan(
 
 def apply(plan: Plan, measured: Measured) -> Applied:
     """Return a copy of the model with every decision of the plan carried out; nothing is written.
+
+    Args:
+        plan: Decisions for this very model.
+        measured: The model, and the Gram matrices that rounding is fitted to.
 
     Raises:
         PlanError: If the plan was made for another model.
@@ -191,7 +203,6 @@ def compress(
     data = data or DataSettings()
     run = run or default_run(output)
     check_output(model, output)
-    clear(run)
     clock = Clock()
     with clock.stage("measure"):
         measured = measure(model, data, run=run, target=target, limits=limits, progress=progress)
@@ -199,19 +210,25 @@ def compress(
     made = Workshop(search, measured.loaded, run, clock, progress).outcome()
     made.plan.save(run / "plan.json")
     install(made.path, output)
+    clear(run)
     report = build(_story(measured, made, budget, clock, command, output, run))
     files.save_json(report, run / "report.json")
     files.save_html(report, run / "report.html")
     return Compressed(output, report, made.plan, made.is_met)
 
 
-def inspect(model: Path, *, command: str = "") -> Report:
-    """Return what a model is made of, what may be done to it, and why not more; no samples needed.
+def inspect(model: Path, data: DataSettings | None = None, *, command: str = "") -> Report:
+    """Return what a model is made of, what may be done to it, and why not more.
+
+    Args:
+        model: An ONNX file.
+        data: Samples to run it on; needed only where it does not run on random ones.
+        command: The command line, for the report.
 
     Raises:
         ModelError: If the file is no model that runs.
     """
-    loaded = load_model(model, DataSettings())
+    loaded = load_model(model, data or DataSettings())
     found, others = weights(loaded.model)
     subject = Subject(loaded.model, loaded.sha256, loaded.calibration, is_synthetic=True)
     facts = Facts(
@@ -247,8 +264,18 @@ def validate(
 ) -> Report:
     """Return one model held against another: fidelity, latency, size, placement.
 
-    Without samples both are run on random ones, and the report says so. With a budget the report's
-    verdict tells whether the result keeps to it.
+    Args:
+        original: The model that is the truth.
+        result: The model that is held against it.
+        data: Samples; all of them are measured on. Without, both run on random ones.
+        budget: With one, the report's verdict tells whether the result keeps to it.
+        target: Provider and threads to run them with.
+        command: The command line, for the report.
+        progress: Called with (stage, done, all).
+
+    Raises:
+        ModelError: If the two cannot be compared, or one does not run.
+        DataError: If the samples do not fit them.
     """
     data, target = data or DataSettings(), target or Target()
     samples, notes = samples_for(original, data)
@@ -283,7 +310,14 @@ def validate(
 
 
 def read_report(source: Path) -> Report:
-    """Return the report in a ``report.json``, or in a run folder."""
+    """Return a report that was written before.
+
+    Args:
+        source: A ``report.json``, or the run folder that holds it.
+
+    Raises:
+        SqueezeError: If there is none, or it is malformed.
+    """
     return files.load_json(source / "report.json" if source.is_dir() else source)
 
 
@@ -300,6 +334,16 @@ def carry_out(
 ) -> Report:
     """Write the model that a plan makes, after it was run and compared, and return the report.
 
+    Args:
+        plan: Decisions, as ``plan`` made them or edited by hand.
+        model: The ONNX file that the plan was made for; it is only read.
+        output: Where the result goes.
+        data: The samples that the plan was made with.
+        run: Run folder for what is measured.
+        target: Provider and threads to run it with.
+        command: The command line, for the report.
+        progress: Called with (stage, done, all).
+
     Raises:
         PlanError: If the plan does not fit the model, or needs samples that are not there.
     """
@@ -310,7 +354,6 @@ def carry_out(
             "  Give them (--data), or write rounding: nearest into the plan."
         )
     check_output(model, output)
-    clear(run)
     clock = Clock()
     with clock.stage("measure"):
         wanted = target.model_copy(update={"objective": "latency" if plan.activations else "size"})
@@ -319,6 +362,7 @@ def carry_out(
     search = _search(measured, Budget(max_drop=1.0), target, Limits())
     made = Workshop(search, measured.loaded, run, clock, progress).planned(plan)
     install(made.path, output)
+    clear(run)
     return build(_story(measured, made, None, clock, command, output, run))
 
 

@@ -14,14 +14,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"numerics", "config"}),
+    frozenset({"numerics", "config", "progress"}),
     frozenset({"ops", "graph", "facts"}),
     frozenset({"analysis", "runtime", "data"}),
     frozenset({"plan"}),
     frozenset({"passes"}),
     frozenset({"measure"}),
     frozenset({"report"}),
-    frozenset({"api", "search"}),
+    frozenset({"search"}),
+    frozenset({"outcome"}),
+    frozenset({"api"}),
     frozenset({"cli"}),
     frozenset({"__init__", "__main__"}),
 )
@@ -145,10 +147,10 @@ LONG_FUNCTION = "def f():\n" + "    x = 1\n" * FUNCTION_LINES
         ("ops/a.py", "import onnxsqueeze.passes.fold", "1: ops (line 3) imports passes (6)"),
         ("ops/a.py", "from onnxsqueeze import passes", "1: ops (line 3) imports passes (6)"),
         ("ops/a.py", "from onnxsqueeze.graph import io", "1: ops (line 3) imports graph (3)"),
-        ("config.py", "from onnxsqueeze.api import f", "1: config (line 2) imports api (9)"),
-        ("api.py", "def f():\n    import onnxsqueeze.cli", "2: api (line 9) imports cli (10)"),
+        ("config.py", "from onnxsqueeze.api import f", "1: config (line 2) imports api (11)"),
+        ("api.py", "def f():\n    import onnxsqueeze.cli", "2: api (line 11) imports cli (12)"),
         ("api.py", "from onnxsqueeze import load", "1: imports onnxsqueeze.load, which has no la"),
-        ("api.py", "import onnxsqueeze", "1: api (line 9) imports __init__ (11)"),
+        ("api.py", "import onnxsqueeze", "1: api (line 11) imports __init__ (13)"),
         (
             "plan/a.py",
             "from onnxsqueeze.runtime.ort import f",

@@ -111,11 +111,12 @@ def compress(
 
 @group.command()
 @options.model_argument
+@options.data_options
 @click.option("--html", type=options.FILE, help="Write the report as an HTML page, too.")
 @options.output_options
-def inspect(model: Path, html: Path | None, quiet: bool, as_json: bool) -> int:
+def inspect(model: Path, html: Path | None, quiet: bool, as_json: bool, **values: Any) -> int:
     """Say what MODEL is made of, what may be done to it, and why not more."""
-    report = api.inspect(model, command=_command())
+    report = api.inspect(model, options.data_settings(values), command=_command())
     if html is not None:
         save_html(report, html)
     _show(report, quiet=quiet, as_json=as_json)

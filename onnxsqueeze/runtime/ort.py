@@ -206,14 +206,15 @@ def _values(graph: ir.Graph) -> Iterable[ir.Value]:
 
 
 def optimized(model: ir.Model | Path, level: Optimization = "default") -> ir.Model:
-    """Return the graph that ONNX Runtime makes of ``model``, weights included."""
+    """Return the graph that ONNX Runtime makes of ``model``; large weights cannot be read from it."""
     options = session_options(level, 1, low_memory=False)
+    prefix = "session.optimized_model_external_initializers_"
+    options.add_session_config_entry(prefix + "file_name", "optimized.data")
+    options.add_session_config_entry(prefix + "min_size_in_bytes", "4096")
     with tempfile.TemporaryDirectory(prefix="onnxsqueeze-") as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             session(model, options=options)
-        result = ir.load(path)
-        ir.external_data.load_to_model(result)
-    return result
+        return ir.load(path)

@@ -156,8 +156,9 @@ def test_command_lines_name_program_case_and_result(tmp_path: Path) -> None:
     (case,) = cases_in(case_folder(tmp_path).parent, [])
     ours = methods.command("ours latency", case, tmp_path / "out.onnx")
     assert ours[1:3] == ["compress", str(case.model)]
-    assert ours[-7:] == [
+    assert ours[-9:] == [
         *("--max-drop", "1%", "--objective", "latency"),
+        *("--run", str(tmp_path / "out.squeeze")),
         *("-o", str(tmp_path / "out.onnx"), "--json"),
     ]
     theirs = methods.command("ort dynamic", case, tmp_path / "out.onnx")
@@ -203,6 +204,14 @@ def test_command_over_its_memory_is_ended_children_counted(tmp_path: Path) -> No
     found = python(code, tmp_path / "log", memory=0.3 * GB)
     assert found.reason == "over 0.3 GB of memory"
     assert found.peak_bytes > 0.3 * GB
+
+
+def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "ours.squeeze" / "facts").mkdir(parents=True)
+    for name in ("ours.onnx", "ours.score.log", "ours_too.onnx"):
+        (tmp_path / name).touch()
+    compare.clear(tmp_path, "ours")
+    assert [path.name for path in tmp_path.iterdir()] == ["ours_too.onnx"]
 
 
 def test_json_is_the_last_line_that_is_some() -> None:

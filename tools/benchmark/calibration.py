@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark import watch
 from benchmark.cases import Case, read_case, read_samples
-from benchmark.compare import MEMORY_LIMIT_BYTES, TIME_LIMIT_S
+from benchmark.compare import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, clear
 
 
 def plain(case: Case) -> None:
@@ -55,8 +55,9 @@ def commands(case: Case, out: Path) -> dict[str, list[str]]:
     """Return the command line of each way, ours last."""
     program = Path(sys.executable).with_name("onnxsqueeze")
     ours = [str(program), "measure", str(case.model), "--data", str(case.folder / "calib.npz")]
+    run = out / "calibration.squeeze"
     theirs = {way: [sys.executable, "-m", __name__, way, str(case.folder)] for way in WAYS}
-    return {**theirs, "onnxsqueeze measure": [*ours, "-o", str(out / "facts")]}
+    return {**theirs, "onnxsqueeze measure": [*ours, "--run", str(run)]}
 
 
 def calibration(case: Case, out: Path) -> str:
@@ -66,6 +67,7 @@ def calibration(case: Case, out: Path) -> str:
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     base: watch.Outcome | None = None
+    clear(out, "calibration")
     for way, line in commands(case, out).items():
         done = watch.run(
             line,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -49,9 +50,14 @@ def last_json(text: str) -> dict[str, Any]:
 
 
 def clear(folder: Path, stem: str) -> None:
-    """Remove what an earlier run left of one method, so that it cannot pass for this run's."""
+    """Remove what an earlier run left of one method, so that it cannot pass for this run's.
+
+    That includes our run folder, which would be gone on with instead of measured anew.
+    """
     for path in folder.glob(f"{stem}.*"):
-        if path.is_file():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
             path.unlink()
 
 

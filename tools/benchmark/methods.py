@@ -32,6 +32,7 @@ def command(method: str, case: Case, out: Path) -> list[str]:
             *(str(program), "compress", str(case.model)),
             *("--data", str(case.folder / "calib.npz")),
             *("--max-drop", "1%", "--objective", OURS[method]),
+            *("--run", str(out.with_suffix(".squeeze"))),
             *("-o", str(out), "--json"),
         ]
     return [sys.executable, "-m", __name__, method, str(case.folder), str(out)]
