@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsqueeze.errors import DependencyError, ModelError, ProviderError
+from onnxsqueeze.graph import walk
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
@@ -140,13 +141,12 @@ def _source(model: ir.Model | Path | bytes, options: Any, folder: Path) -> str |
     if isinstance(model, Path):
         return str(model)
     inline, bases = 0, set()
-    for graph in (model.graph, *model.graph.subgraphs()):
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if isinstance(tensor, ir.ExternalTensor):
-                bases.add(str(tensor.base_dir))
-            elif tensor is not None:
-                inline += tensor.nbytes
+    for _, value in walk.initializers(model):
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            bases.add(str(tensor.base_dir))
+        elif tensor is not None:
+            inline += tensor.nbytes
     if inline > INLINE_LIMIT_BYTES or len(bases) > 1:
         path = folder / "model.onnx"
         ir.save(model, path, external_data="model.onnx.data")
@@ -206,11 +206,15 @@ def _values(graph: ir.Graph) -> Iterable[ir.Value]:
 
 
 def optimized(model: ir.Model | Path, level: Optimization = "default") -> ir.Model:
-    """Return the graph that ONNX Runtime makes of ``model``; large weights cannot be read from it."""
-    options = session_options(level, 1, low_memory=False)
-    prefix = "session.optimized_model_external_initializers_"
-    options.add_session_config_entry(prefix + "file_name", "optimized.data")
-    options.add_session_config_entry(prefix + "min_size_in_bytes", "4096")
+    """Return the graph that ONNX Runtime makes of ``model``, with its weights.
+
+    The weights of a model with external data cannot be read from it: they stay behind on disk.
+    """
+    options = session_options(level)
+    if _has_external_data(ir.load(model) if isinstance(model, Path) else model):
+        prefix = "session.optimized_model_external_initializers_"
+        options.add_session_config_entry(prefix + "file_name", "optimized.data")
+        options.add_session_config_entry(prefix + "min_size_in_bytes", "4096")
     with tempfile.TemporaryDirectory(prefix="onnxsqueeze-") as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
@@ -218,3 +222,9 @@ def optimized(model: ir.Model | Path, level: Optimization = "default") -> ir.Mod
             warnings.simplefilter("ignore")
             session(model, options=options)
         return ir.load(path)
+
+
+def _has_external_data(model: ir.Model) -> bool:
+    return any(
+        isinstance(value.const_value, ir.ExternalTensor) for _, value in walk.initializers(model)
+    )
