@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxsqueeze.analysis.grids import integer_candidates
@@ -12,8 +12,9 @@ from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.store import Store
+from onnxsqueeze.graph.io import fingerprint
 from onnxsqueeze.measure.collect import Subject, collect, described
-from onnxsqueeze.measure.fidelity import reference
+from onnxsqueeze.measure.fidelity import Reference, reference
 from onnxsqueeze.measure.load import Loaded, samples_for
 from onnxsqueeze.measure.load import load as load_model
 from onnxsqueeze.measure.machine import machine
@@ -101,9 +102,19 @@ def measure(
         limits: ``prune_below`` counts the weights that it would make zero.
         progress: Called with (stage, done, all).
     """
-    data, target, limits = data or DataSettings(), target or Target(), limits or Limits()
-    store = _store(run)
+    data, store = data or DataSettings(), _store(run)
     loaded = load_model(model, data, store)
+    return _measured(loaded, store, data, target or Target(), limits or Limits(), progress)
+
+
+def _measured(
+    loaded: Loaded,
+    store: Store,
+    data: DataSettings,
+    target: Target,
+    limits: Limits,
+    progress: Progress | None,
+) -> Measured:
     subject = Subject(
         model=loaded.model,
         model_sha256=loaded.sha256,
@@ -134,7 +145,9 @@ def plan(
         limits: What must not be done.
         progress: Called with (stage, done, all).
     """
-    search = _search(measured, budget or Budget(), target or Target(), limits or Limits())
+    budget, target = budget or Budget(), target or Target()
+    known = _reference(measured.loaded, budget, target)
+    search = _search(measured, known, budget, target, limits or Limits())
     stored = smallest(search, progress)
     if stored is None or not measured.facts.ranges:
         return stored
@@ -151,17 +164,16 @@ def apply(plan: Plan, measured: Measured) -> Applied:
     Raises:
         PlanError: If the plan was made for another model.
     """
-    check_model(plan, measured)
+    _check_model(plan, measured.loaded.path, measured.loaded.sha256)
     return apply_plan(plan, measured.loaded.model, measured.facts.grams, store=measured.store)
 
 
-def check_model(plan: Plan, measured: Measured) -> None:
-    """Raise PlanError if the plan was made for another model."""
-    if plan.model_sha256 != measured.loaded.sha256:
+def _check_model(plan: Plan, path: Path, sha256: str) -> None:
+    if plan.model_sha256 != sha256:
         raise PlanError(
             f"the plan was made for model sha256:{plan.model_sha256[:12]}, "
-            f"and {measured.loaded.path} is sha256:{measured.loaded.sha256[:12]}\n"
-            f"  Make a plan for this one: onnxsqueeze plan {measured.loaded.path}"
+            f"and {path} is sha256:{sha256[:12]}\n"
+            f"  Make a plan for this one: onnxsqueeze plan {path}"
         )
 
 
@@ -202,11 +214,15 @@ def compress(
     budget, target, limits = budget or Budget(), target or Target(), limits or Limits()
     data = data or DataSettings()
     run = run or default_run(output)
-    check_output(model, output)
+    check_output(model, output, data)
     clock = Clock()
     with clock.stage("measure"):
-        measured = measure(model, data, run=run, target=target, limits=limits, progress=progress)
-    search = _search(measured, budget, target, limits)
+        store = _store(run)
+        loaded = load_model(model, data, store)
+        # First, so that a metric or provider that does not fit is told before all that takes long.
+        known = _reference(loaded, budget, target)
+        measured = _measured(loaded, store, data, target, limits, progress)
+    search = _search(measured, known, budget, target, limits)
     made = Workshop(search, measured.loaded, run, clock, progress).outcome()
     made.plan.save(run / "plan.json")
     install(made.path, output)
@@ -353,17 +369,20 @@ def carry_out(
             "the plan makes up for rounding errors, and that needs the samples it was made with\n"
             "  Give them (--data), or write rounding: nearest into the plan."
         )
-    check_output(model, output)
+    check_output(model, output, data)
+    _check_model(plan, model, fingerprint(model))
     clock = Clock()
     with clock.stage("measure"):
         wanted = target.model_copy(update={"objective": "latency" if plan.activations else "size"})
         measured = measure(model, data, run=run, target=wanted, progress=progress)
-    check_model(plan, measured)
-    search = _search(measured, Budget(max_drop=1.0), target, Limits())
+    budget = Budget(max_drop=1.0, seed=data.seed)
+    known = _reference(measured.loaded, budget, target)
+    search = _search(measured, known, budget, target, Limits())
     made = Workshop(search, measured.loaded, run, clock, progress).planned(plan)
     install(made.path, output)
     clear(run)
-    return build(_story(measured, made, None, clock, command, output, run))
+    story = _story(measured, made, None, clock, command, output, run)
+    return build(replace(story, files={"model": str(output)}))
 
 
 def _store(run: Path) -> Store:
@@ -371,9 +390,8 @@ def _store(run: Path) -> Store:
     return Store(run / "facts")
 
 
-def _search(measured: Measured, budget: Budget, target: Target, limits: Limits) -> Search:
-    loaded = measured.loaded
-    known = reference(
+def _reference(loaded: Loaded, budget: Budget, target: Target) -> Reference:
+    return reference(
         loaded.path,
         loaded.held_out,
         budget.metric,
@@ -381,6 +399,12 @@ def _search(measured: Measured, budget: Budget, target: Target, limits: Limits) 
         threads=cores(),
         seed=budget.seed,
     )
+
+
+def _search(
+    measured: Measured, known: Reference, budget: Budget, target: Target, limits: Limits
+) -> Search:
+    loaded = measured.loaded
     opset = loaded.model.graph.opset_imports.get("", 0)
     possible = allowed(limits, opset, has_data=not loaded.is_synthetic)
     return Search(loaded.model, measured.facts, known, budget, target, possible, measured.store)

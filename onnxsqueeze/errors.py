@@ -9,8 +9,8 @@
     ├── VerificationError    6   a promise about the result was broken
     ├── ProviderError        7   an execution provider is missing or runs nothing
     ├── DependencyError      8   an optional package is not installed
-    ├── BudgetError          9   the budget could not be met; the best model that meets it was
-    written └── OutputError         10   the result cannot be written where it was asked for
+    ├── BudgetError          9   the budget could not be met; the message says what was written
+    └── OutputError         10   the result cannot be written where it was asked for
 
 Exit code 0 is success, 2 is a wrong command line (click's own code).
 

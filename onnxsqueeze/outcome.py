@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxsqueeze.analysis.grids import integer_candidates
+from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import OutputError
 from onnxsqueeze.facts.records import Validation
 from onnxsqueeze.graph import io
@@ -112,10 +115,10 @@ class Workshop:
         """Write, run and measure the plan's model; None (and a note) if it breaks a promise."""
         outcome = self.planned(plan)
         validation = outcome.validation
-        drop = validation.fidelity[0].drop
-        if drop.high > self.search.budget.max_drop:
+        if drop_high(outcome) > self.search.budget.max_drop:
             notes.append(
-                f"a plan was given up: its file dropped up to {drop.high:.2%} when measured"
+                f"a plan was given up: its file dropped up to {drop_high(outcome):.2%} "
+                "when measured"
             )
         elif validation.result_bytes >= validation.original_bytes:
             notes.append(f"a plan was given up: its file has {validation.result_bytes} bytes")
@@ -124,10 +127,21 @@ class Workshop:
         return None
 
     def _written(self, model: ir.Model) -> Path:
-        number = len(list(self.run.glob("result-*.onnx")))
-        path = self.run / f"result-{number}.onnx"
+        path = self._next_path()
         io.write(model, path)
         return path
+
+    def _copied(self) -> Path:
+        """Return the original once more, byte by byte where it is one file."""
+        original, path = self.loaded.path, self._next_path()
+        if io.size_bytes(original) == original.stat().st_size:
+            copy(original, path)
+        else:
+            io.write(io.read(original), path)
+        return path
+
+    def _next_path(self) -> Path:
+        return self.run / f"result-{len(list(self.run.glob('result-*.onnx')))}.onnx"
 
     def _validated(self, path: Path, plan: Plan) -> Validation:
         target, budget = self.search.target, self.search.budget
@@ -161,16 +175,13 @@ class Workshop:
             weights={},
             notes=("no form of any weight keeps to the budget",),
         )
-        cleaned = Applied(self.loaded.model, (), {})
-        for model, applied in ((self.loaded.model, cleaned), (io.read(self.loaded.path), None)):
-            path = self._written(model)
-            validation = self._validated(path, plan)
-            is_smaller = validation.result_bytes <= validation.original_bytes
-            if applied is None or (
-                is_smaller and validation.fidelity[0].drop.high <= self.search.budget.max_drop
-            ):
-                return Outcome(path, plan, applied, validation, is_met=False, notes=notes)
-        raise AssertionError("the original itself is always accepted")
+        path, applied = self._written(self.loaded.model), Applied(self.loaded.model, (), {})
+        cleaned = Outcome(path, plan, applied, self._validated(path, plan), False, notes)
+        is_larger = cleaned.validation.result_bytes > cleaned.validation.original_bytes
+        if not is_larger and drop_high(cleaned) <= self.search.budget.max_drop:
+            return cleaned
+        path = self._copied()
+        return Outcome(path, plan, None, self._validated(path, plan), False, notes)
 
 
 def speedup(outcome: Outcome) -> float:
@@ -178,13 +189,42 @@ def speedup(outcome: Outcome) -> float:
     return outcome.validation.latency[0].speedup.value
 
 
+def drop_high(outcome: Outcome) -> float:
+    """Return the pessimistic end of the drop, in sessions as users make them."""
+    return outcome.validation.fidelity[0].drop.high
+
+
 def install(made: Path, output: Path) -> None:
-    """Copy a finished file to where it was asked for, complete or not at all."""
-    io.write(io.read(made), output, external=made.with_name(made.name + ".data").exists())
+    """Move a finished file to where it was asked for, complete or not at all."""
+    if made.with_name(made.name + ".data").exists():
+        io.write(io.read(made), output, external=True)
+        return
+    try:
+        made.replace(output)  # nothing is left behind, however this ends
+    except OSError:  # on another file system, or not allowed, which the copy then says
+        copy(made, output)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy one file, complete or not at all; a link at the target is replaced, not followed.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            part = Path(folder) / target.name
+            shutil.copyfile(source, part)
+            part.replace(target)
+    except OSError as error:
+        raise OutputError(
+            f"{target} cannot be written: {error.strerror or error}\n"
+            "  Check the folder's permissions and the free space, or choose another place."
+        ) from error
 
 
 def clear(run: Path) -> None:
-    """Make the run folder, without results of an earlier run; facts stay.
+    """Make the run folder, without results and half-made files of an earlier run; facts stay.
 
     Raises:
         OutputError: If it cannot be made.
@@ -193,6 +233,10 @@ def clear(run: Path) -> None:
         (run / "facts").mkdir(parents=True, exist_ok=True)
         for old in [*run.glob("result-*.onnx"), *run.glob("result-*.onnx.data")]:
             old.unlink()
+        for half in [*run.glob(".*.onnx.*"), *run.glob("facts/.*.onnx.*")]:
+            shutil.rmtree(half)  # of a run that was killed
+        for half in run.glob(".report.*.part"):
+            half.unlink()
     except OSError as error:
         raise OutputError(
             f"the run folder {run} cannot be used: {error.strerror or error}\n"
@@ -200,18 +244,31 @@ def clear(run: Path) -> None:
         ) from error
 
 
-def check_output(model: Path, output: Path) -> None:
-    """Raise OutputError if ``output`` cannot be written, before any work is done for it."""
-    if output.exists() and model.exists() and output.samefile(model):
+def check_output(model: Path, output: Path, data: DataSettings | None = None) -> None:
+    """Raise OutputError if ``output`` cannot be written, before any work is done for it.
+
+    What is read is never written to: neither the model nor a file that ``data`` names.
+    """
+    if _is_same(output, model):
         raise OutputError(
             f"{output} is the model itself, which is never written to\n  Choose another place."
         )
+    read = data or DataSettings()
+    for source in (read.source, read.evaluation, read.labels, read.evaluation_labels):
+        if isinstance(source, str | Path) and _is_same(output, Path(source)):
+            raise OutputError(
+                f"{output} holds the samples or labels that are read\n  Choose another place."
+            )
     if output.is_dir():
         raise OutputError(f"{output} is a folder\n  Name a file: -o {output / 'small.onnx'}")
     if not output.parent.is_dir():
         raise OutputError(f"the folder {output.parent} does not exist\n  Make it first.")
     if not os.access(output.parent, os.W_OK):
         raise OutputError(f"the folder {output.parent} cannot be written to\n  Choose another.")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def default_run(output: Path) -> Path:

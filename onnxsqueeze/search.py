@@ -20,7 +20,7 @@ from onnxsqueeze.facts.store import Store
 from onnxsqueeze.measure.fidelity import Reference, fidelity_against
 from onnxsqueeze.numerics.histogram import mse_range
 from onnxsqueeze.passes.apply import apply
-from onnxsqueeze.plan.choose import counts
+from onnxsqueeze.plan.choose import changes_file
 from onnxsqueeze.plan.make import make_plan
 from onnxsqueeze.plan.quantize import IntegerChoices, choose_integer
 from onnxsqueeze.plan.types import Plan
@@ -86,7 +86,7 @@ def smallest(
     where it costs least, and what must be given back goes to those that damage most.
     """
     tell = progress or silent
-    deadline = time.monotonic() + (search.limits.time_limit_s or float("inf"))
+    deadline = _deadline(search)
     good, low, high = None, mildness, LEVELS - 1  # high is the mildest
     steps = LEVELS.bit_length()
     done = 0
@@ -101,7 +101,13 @@ def smallest(
         else:
             low = level + 1
     tell("search within the budget", steps, steps)
-    return good if good is not None and counts(good.plan.weights).keys() != {"float"} else None
+    if good is None or not any(changes_file(choice) for choice in good.plan.weights.values()):
+        return None
+    return good
+
+
+def _deadline(search: Search) -> float:
+    return time.monotonic() + (search.limits.time_limit_s or float("inf"))
 
 
 def at_level(search: Search, level: int) -> Plan:
@@ -134,7 +140,8 @@ def with_integers(
     )
     ranked = _ranked(choices, candidates, facts)
     best, low, high = stored, 1, len(ranked)
-    while low <= high:
+    deadline = _deadline(search)
+    while low <= high and time.monotonic() < deadline:
         count = (low + high + 1) // 2
         plan = _merged(search, stored.plan, choices, candidates, ranked[:count])
         trial = search.trial(plan, stored.level)

@@ -62,13 +62,13 @@ def weights(model: ir.Model) -> tuple[tuple[Weight, ...], tuple[NotAWeight, ...]
     """
     found: list[Weight] = []
     others: list[NotAWeight] = []
-    for graph, value in walk.initializers(model):
+    for _, value in walk.initializers(model):
         tensor = value.const_value
         if tensor is None or tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
             continue
         if tensor.nbytes < SMALLEST_BYTES:
             continue
-        outcome = _weight(value, tensor, in_main=graph is model.graph)
+        outcome = _weight(value, tensor, model.graph)
         if isinstance(outcome, Weight):
             found.append(outcome)
         else:
@@ -76,7 +76,7 @@ def weights(model: ir.Model) -> tuple[tuple[Weight, ...], tuple[NotAWeight, ...]
     return tuple(found), tuple(others)
 
 
-def _weight(value: ir.Value, tensor: ir.TensorProtocol, *, in_main: bool) -> Weight | str:
+def _weight(value: ir.Value, tensor: ir.TensorProtocol, main: ir.Graph) -> Weight | str:
     readers = walk.readers(value)
     if not readers or value.is_graph_output():
         return "it is an output of the graph" if value.is_graph_output() else "no node reads it"
@@ -97,7 +97,7 @@ def _weight(value: ir.Value, tensor: ir.TensorProtocol, *, in_main: bool) -> Wei
     node = readers[0]
     row = row_of(node)
     assert row is not None  # asked for above
-    linear = row.linear(node) if row.linear and in_main else None
+    linear = row.linear(node) if row.linear and node.graph is main else None
     if linear is not None and inputs(node).get(linear.w) is not value:
         linear = None
     return Weight(

@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     wants_traceback = "--traceback" in arguments
     try:
-        code = group.main(arguments, prog_name="onnxsqueeze", standalone_mode=False)
+        code = group.main(
+            arguments, prog_name="onnxsqueeze", standalone_mode=False, obj=tuple(arguments)
+        )
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:

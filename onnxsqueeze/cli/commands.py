@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from onnxsqueeze import __version__, api
 from onnxsqueeze.cli import options
 from onnxsqueeze.cli.progress import Bars
 from onnxsqueeze.errors import BudgetError
-from onnxsqueeze.outcome import default_run
+from onnxsqueeze.outcome import check_output, default_run
 from onnxsqueeze.plan.choose import counts
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.report.files import save_html
@@ -50,7 +49,7 @@ def group(traceback: bool) -> None:  # main looks for it
 
 
 def _command() -> str:
-    return shlex.join(["onnxsqueeze", *sys.argv[1:]])
+    return shlex.join(["onnxsqueeze", *click.get_current_context().find_root().obj])
 
 
 def _show(report: Report, *, quiet: bool, as_json: bool) -> None:
@@ -102,7 +101,7 @@ def compress(
         return 0
     click.echo(
         f"error: nothing smaller keeps to the budget of {values['max_drop']:.2%}\n"
-        f"  {output} is the cleaned original.\n"
+        f"  {output} is the original, cleaned up where that makes it no larger.\n"
         "  Allow a larger --max-drop, more --bits, or give more samples.",
         err=True,
     )
@@ -116,7 +115,10 @@ def compress(
 @options.output_options
 def inspect(model: Path, html: Path | None, quiet: bool, as_json: bool, **values: Any) -> int:
     """Say what MODEL is made of, what may be done to it, and why not more."""
-    report = api.inspect(model, options.data_settings(values), command=_command())
+    data = options.data_settings(values)
+    if html is not None:
+        check_output(model, html, data)
+    report = api.inspect(model, data, command=_command())
     if html is not None:
         save_html(report, html)
     _show(report, quiet=quiet, as_json=as_json)
@@ -191,14 +193,12 @@ def plan(
     """Decide a form for each weight of MODEL, within the budget, and write the plan as JSON."""
     run = _default_run(model, run)
     target, limits = options.target(values), options.limits(values)
+    data = options.data_settings(values)
+    if output is not None:
+        check_output(model, output, data)
     with Bars(is_shown=_says(quiet, as_json)) as progress:
         measured = api.measure(
-            model,
-            options.data_settings(values),
-            run=run,
-            target=target,
-            limits=limits,
-            progress=progress,
+            model, data, run=run, target=target, limits=limits, progress=progress
         )
         trial = api.plan(
             measured,
@@ -272,11 +272,15 @@ def validate(
 
     The exit code is 9 if the budget is not kept.
     """
+    data = options.data_settings(values)
+    if html is not None:
+        check_output(original, html, data)
+        check_output(result, html)
     with Bars(is_shown=_says(quiet, as_json)) as progress:
         report = api.validate(
             original,
             result,
-            options.data_settings(values),
+            data,
             budget=options.budget(values),
             target=options.target(values),
             command=_command(),

@@ -90,23 +90,35 @@ def _config(ctx: click.Context, param: click.Parameter, path: Path | None) -> No
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is not TOML: {error}", ctx, param) from error
-    names = {option.name for option in ctx.command.params}
-    settings: dict[str, Any] = {}
-    for key, value in found.items():
-        if isinstance(value, Mapping) and key == ctx.command.name:
-            settings |= value
-        elif not isinstance(value, Mapping):
-            settings[key] = value
-    settings = {key.replace("-", "_"): value for key, value in settings.items()}
-    if unknown := sorted(set(settings) - names - {"config"}):
-        known = ", ".join(sorted(str(name) for name in names - {"config", None}))
+    names = _parameters(ctx.command)
+    tables = {key: value for key, value in found.items() if isinstance(value, Mapping)}
+    settings = {key: value for key, value in found.items() if key not in tables}
+    settings |= tables.pop(str(ctx.command.name), {})
+    group = ctx.find_root().command
+    others = group.list_commands(ctx) if isinstance(group, click.Group) else []
+    settings = {key.replace("_", "-"): value for key, value in settings.items()}
+    unknown = sorted((settings.keys() - names.keys()) | (tables.keys() - set(others)))
+    if unknown:
+        known = ", ".join(sorted(names))
         raise click.BadParameter(
             f"{path} sets {', '.join(unknown)}, and '{ctx.command.name}' has no such option; "
             f"it has: {known}",
             ctx,
             param,
         )
-    ctx.default_map = {**(ctx.default_map or {}), **settings}
+    given = {names[key]: value for key, value in settings.items()}
+    ctx.default_map = {**(ctx.default_map or {}), **given}
+
+
+def _parameters(command: click.Command) -> dict[str, str]:
+    """Return what each option and argument is called inside, by how a user writes it."""
+    words = {
+        text.lstrip("-"): str(one.name)
+        for one in command.params
+        for text in one.opts
+        if one.name != "config" and (text.startswith("--") or not text.startswith("-"))
+    }
+    return {word.replace("_", "-"): name for word, name in words.items()}
 
 
 def _together(*options: Decorator) -> Decorator:
@@ -258,6 +270,8 @@ def data_settings(values: Mapping[str, Any]) -> DataSettings:
         )
     names = ("source", "labels", "evaluation", "evaluation_labels", "limit", "held_out", "seed")
     given = {name: values[name] for name in names if name in values}
+    if not 0 < given["held_out"] < 1:
+        raise click.UsageError("--held-out: it must leave samples on both sides, as 30% does")
     return DataSettings(**given, images=images)
 
 

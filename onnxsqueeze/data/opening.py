@@ -47,7 +47,7 @@ def open_samples(
       written to a temporary folder once.
 
     Pickled objects are never read. float64 for float32, and int32 for int64 or the reverse, are
-    cast where no value changes, and noted.
+    cast and noted; integers must keep their values.
 
     Args:
         source: As above.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,14 @@ Key = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Fact:
-    """One saved measurement: ``values`` is JSON data, ``arrays`` are read when asked for."""
+    """One saved measurement: ``values`` is JSON data, ``arrays`` are read when asked for.
+
+    ``name`` is the same for equal kinds and keys only.
+    """
 
     values: Mapping[str, Any]
     arrays: Mapping[str, Array]
+    name: str
 
 
 class Store:
@@ -48,13 +53,21 @@ class Store:
         return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def get(self, kind: str, key: Key) -> Fact | None:
-        """Return the record of this kind and key, or None if it is not there."""
+        """Return the record of this kind and key, or None if it is not there, or is cut off."""
         place = self._place(kind, key)
         if not (place / "record.json").is_file():
             return None
-        record = json.loads((place / "record.json").read_text(encoding="utf-8"))
         arrays = place / "arrays.npz"
-        return Fact(record["values"], np.load(arrays) if arrays.is_file() else {})
+        # NumPy leaves a file open that it does not understand.
+        if arrays.is_file() and not zipfile.is_zipfile(arrays):
+            return None
+        try:
+            record = json.loads((place / "record.json").read_text(encoding="utf-8"))
+            found = np.load(arrays) if arrays.is_file() else {}
+            return Fact(record["values"], found, place.name)
+        # A machine that lost power may leave a renamed folder with files that end early.
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
 
     def put(
         self,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from onnxsqueeze import __version__
 from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.analysis.weights import Weight, weights
 from onnxsqueeze.data.samples import Samples
@@ -25,6 +26,7 @@ from onnxsqueeze.measure.ranges import SMALLEST_OPSET, ranges
 from onnxsqueeze.measure.sensitivity import sensitivity
 from onnxsqueeze.passes.round_weights import pruned
 from onnxsqueeze.progress import Progress, silent
+from onnxsqueeze.runtime.ort import engine
 from onnxsqueeze.runtime.shapes import measured_shapes
 
 TRIED_SAMPLES, TRIED_SAMPLES_LARGE = 4, 2
@@ -56,7 +58,14 @@ class Subject:
     @property
     def key(self) -> Key:
         """What every measurement of this subject depends on."""
-        return {"model": self.model_sha256, "data": self.samples.fingerprint, "seed": self.seed}
+        return {
+            "model": self.model_sha256,
+            "data": self.samples.fingerprint,
+            "seed": self.seed,
+            # Another version may clean the model in another way, and name its tensors so.
+            "version": __version__,
+            "engine": str(engine().__version__),
+        }
 
 
 def collect(
@@ -221,7 +230,7 @@ def _latencies(
     subject: Subject, shapes: Mapping[str, tuple[int, ...]], store: Store, tell: Progress
 ) -> dict[str, OpLatency]:
     here = machine()
-    key = {"processor": here.processor, "engine": here.versions["onnxruntime"], **subject.key}
+    key = {"processor": here.processor, **subject.key}
     saved = store.get("latency", key)
     if saved is None:
         measured, _ = op_latencies(

@@ -148,7 +148,7 @@ def reference(
         outputs = ort.run(made, feed)
         used += sum(np.asarray(value).nbytes for value in outputs.values())
         if used <= memory_bytes:
-            kept.append(outputs)
+            kept.append(ort.kept(outputs))
         else:
             spool = spool or Spool()
             kept.append(_written(outputs, spool.path / f"{index}.pickle"))

@@ -20,6 +20,7 @@ from onnxsqueeze.facts.grams import Grams
 from onnxsqueeze.facts.store import Key, Store
 from onnxsqueeze.measure.ranges import cores
 from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime.memory import release
 from onnxsqueeze.runtime.shapes import Shape
 
 Array = npt.NDArray[Any]
@@ -29,8 +30,8 @@ MOST_FEATURES = 6144
 """Above this a Gram matrix is over 150 MB and its factorisation takes minutes."""
 ROWS_PER_FEATURE = 8
 FEWEST_ROWS, MOST_ROWS = 4096, 32768
-ROWS_AT_ONCE = 1024
-GROUP_BYTES = 128 * 2**20
+ROWS_AT_ONCE = 256
+GROUP_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class _Job:
 
     @property
     def size_bytes(self) -> int:
-        return self.tensor_bytes + 4 * self.groups * self.features**2
+        rows = 2 * ROWS_AT_ONCE  # those that wait, and their copy in one piece
+        return self.tensor_bytes + 4 * self.groups * self.features * (self.features + rows)
 
 
 def grams(
@@ -106,11 +108,12 @@ def _jobs(weights: Sequence[Weight], shapes: Mapping[str, Shape]) -> Iterator[_J
                     weight.input_name,
                     weight.node.op_type,
                     str(attributes),
+                    weight.shape[2:],  # a kernel's shape need not be an attribute
                     features[0],
                     features[2],
                 )
                 found.setdefault(same, []).append(weight)
-    for (tensor, _, _, groups, features), sharing in found.items():
+    for (tensor, *_, groups, features), sharing in found.items():
         size = 4 * int(np.prod(shapes[tensor]))
         yield _Job(tuple(sharing), features, groups, size)
 
@@ -138,15 +141,16 @@ def _one_pass(
     fed = {value.name for value in model.graph.inputs}
     made = None
     if exposed := [name for name in tensors if name not in fed]:
+        release()
         made = ort.session(ort.expose(model, exposed), threads=cores(), low_memory=True)
     sums = [_Sum(job) for job in group]
     rng = np.random.default_rng(seed)
     for number in range(len(samples)):
-        feed = samples[number]
-        values = dict(feed)
+        values: dict[str, Array] = {}  # the last sample's tensors go before the next ones come
+        values.update(samples[number])
         if made is not None:
             needed = {one.name for one in made.get_inputs()}
-            values |= ort.run(made, {name: feed[name] for name in needed})
+            values |= ort.run(made, {name: values[name] for name in needed})
         for job, one in zip(group, sums, strict=True):
             one.add(_rows(job, values[job.weights[0].input_name], len(samples), rng))
         step(number + 1)

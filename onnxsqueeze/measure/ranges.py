@@ -21,11 +21,12 @@ from onnxsqueeze.facts.ranges import Ranges, TensorRange
 from onnxsqueeze.graph.edit import add_initializer
 from onnxsqueeze.numerics.histogram import Histogram, histogram
 from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime.memory import release
 
 Array = npt.NDArray[Any]
 
 SAMPLED = 4096
-"""A tensor gives this to twice as many sampled elements per run (all, if it has fewer)."""
+"""Of more than twice this many elements about this many are sampled in each run, else all."""
 SMALLEST_OPSET = 18
 """Reductions take their axes as an input from here on."""
 
@@ -60,19 +61,26 @@ class _Running:
         if finite.size:
             self.sample = _merged(self.sample, finite)
         if edges.size:
-            self.low, self.high = min(self.low, edges.min()), max(self.high, edges.max())
             self.extremes = _merged(self.extremes, edges)
-        if "mean" in out:
-            moments = [out[key].astype(np.float64) * size for key in ("mean", "mean_square")]
-            same = self.sums and self.sums[0].shape == moments[0].shape
-            self.sums = (
-                [a + b for a, b in zip(self.sums, moments, strict=True)] if same else moments
-            )
+        # Where an edge is infinite, a sampled element may be the smallest or the largest.
+        seen = np.concatenate([edges, finite])
+        self.low = min(self.low, float(seen.min(initial=np.inf)))
+        self.high = max(self.high, float(seen.max(initial=-np.inf)))
+        if "mean" in out and size:
+            self._add_moments([out[k].astype(np.float64) * size for k in ("mean", "mean_square")])
+
+    def _add_moments(self, moments: list[Array]) -> None:
+        if not self.sums:
+            self.sums = moments
+        elif self.sums[0].shape == moments[0].shape:
+            self.sums = [a + b for a, b in zip(self.sums, moments, strict=True)]
+        else:  # not the same channels in every sample: they have no means
+            self.sums = [np.zeros(0), np.zeros(0)]
 
     def result(self) -> TensorRange:
         nothing = Histogram(0, 0, np.zeros(1))
         mean, square = [s / self.count for s in self.sums] or (np.zeros(0), np.zeros(0))
-        seen = self.extremes is not None
+        seen = self.low <= self.high
         return TensorRange(
             count=self.count,
             low=float(self.low) if seen else 0.0,
@@ -119,7 +127,10 @@ def ranges(
     Raises:
         ValueError: If the model's opset is under 18.
     """
+    if not tensors:
+        return {}
     watched, keys = instrumented(model, tensors, moments or {})
+    release()
     made = ort.session(watched, threads=cores(), low_memory=True)
     running = {name: _Running() for name in tensors}
     for number, feed in enumerate(samples):
@@ -202,11 +213,12 @@ def _statistics(
         "Add", op("Mul", op("Div", size, constants["cut"]), constants["two"]), constants["one"]
     )
     sample = op("Slice", flat, constants["zero"], size, constants["zero"], stride)
+    ranked = op("Unsqueeze", value, constants["zero"])  # a scalar has no last axis
     outputs = {
         "size": size,
         "sample": _typed(sample, dtype),
-        "low": _typed(op("ReduceMin", value, constants["all"], keepdims=0), dtype),
-        "high": _typed(op("ReduceMax", value, constants["all"], keepdims=0), dtype),
+        "low": _typed(op("ReduceMin", ranked, constants["all"], keepdims=0), dtype),
+        "high": _typed(op("ReduceMax", ranked, constants["all"], keepdims=0), dtype),
     }
     return nodes, outputs
 
@@ -218,12 +230,15 @@ def _moments(
     name = f"onnxsqueeze.not{axis % rank}of{rank}"
     others = [other for other in range(rank) if other != axis % rank]
     axes = graph.initializers.get(name) or add_initializer(graph, name, np.array(others, np.int64))
-    dtype = value.dtype or ir.DataType.FLOAT
-    mean = ir.node("ReduceMean", [value, axes], {"keepdims": 0})
-    squares = ir.node("Mul", [value, value])
-    square = ir.node("ReduceMean", [squares.outputs[0], axes], {"keepdims": 0})
+    float_type = ir.DataType.FLOAT
+    wide = ir.node("Cast", [value], {"to": int(float_type)})  # squares leave float16's range
+    x = wide.outputs[0]
+    kept = {"keepdims": 0, "noop_with_empty_axes": 1}
+    mean = ir.node("ReduceMean", [x, axes], kept)
+    squares = ir.node("Mul", [x, x])
+    square = ir.node("ReduceMean", [squares.outputs[0], axes], kept)
     outputs = {
-        "mean": _typed(mean.outputs[0], dtype),
-        "mean_square": _typed(square.outputs[0], dtype),
+        "mean": _typed(mean.outputs[0], float_type),
+        "mean_square": _typed(square.outputs[0], float_type),
     }
-    return [mean, squares, square], outputs
+    return [wide, mean, squares, square], outputs

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnxsqueeze.analysis.weights import Weight
 from onnxsqueeze.measure.ranges import cores
 from onnxsqueeze.numerics.grid import as_rows, from_grid, from_rows, mse_scale, to_grid
+from onnxsqueeze.runtime.memory import release
 from onnxsqueeze.runtime.trials import Trials
 
 Array = npt.NDArray[Any]
@@ -31,7 +32,8 @@ def sensitivity(
 
     For each floating-point output ``Σ‖y − y'‖² / Σ‖y‖²`` over the samples; the largest of them.
     Rounding is to the nearest code, with one scale per channel. Zero says that the samples do not
-    reach this weight.
+    reach this weight; infinity, that an output got another shape, or NaN or infinite values that
+    the original's has not. Where the original's are not finite, nothing is compared.
 
     Args:
         model: A normalised model.
@@ -39,6 +41,7 @@ def sensitivity(
         samples: Feeds; few are enough, since the error of a weight shows in every sample.
         progress: Called with (done, all) of the weights.
     """
+    release()
     trials = Trials(model, [weight.name for weight in weights], threads=cores())
     floats = {"float32", "float16", "float64"}
     originals = []
@@ -64,16 +67,19 @@ def sensitivity(
 
 
 def _energy(original: Array, result: Array) -> float:
-    if original.shape != result.shape or not np.isfinite(result).all():
+    if original.shape != result.shape:
         return float("inf")
-    return float(np.square(original - result).sum())
+    kept = np.isfinite(original)
+    if not np.isfinite(result[kept]).all():
+        return float("inf")
+    return float(np.square(original[kept] - result[kept]).sum())
 
 
 def _sums(outputs: list[dict[str, Array]]) -> dict[str, float]:
     sums: dict[str, float] = {}
     for output in outputs:
         for name, value in output.items():
-            sums[name] = sums.get(name, 0.0) + float(np.square(value).sum())
+            sums[name] = sums.get(name, 0.0) + _energy(value, np.zeros_like(value))
     return sums
 
 

@@ -17,6 +17,8 @@ Array = npt.NDArray[Any]
 
 SHRINK_STEPS = 32
 """Candidate scales of ``mse_scale``, between half the largest magnitude and all of it."""
+SMALLEST_SCALE = np.float32(2.0**-124)
+"""Half of it is a normal number still, so that neither a division nor a kernel makes it zero."""
 
 
 def as_rows(weight: Array, axis: int | None) -> Array:
@@ -86,7 +88,7 @@ def to_bfloat16(scale: Array) -> Array:
 
 
 def max_scale(rows: Array, bits: int, block: int | None = None) -> Array:
-    """Return the smallest scales that cut nothing off: ``max|w| / highest code``.
+    """Return the smallest scales that cut nothing off: ``max|w| / highest code``, from 2**-124 on.
 
     Args:
         rows: Weights, shape (rows, features), finite.
@@ -108,7 +110,8 @@ def max_scale(rows: Array, bits: int, block: int | None = None) -> Array:
     """
     _check(rows, block)
     largest = np.abs(_blocked(rows, block)).max(axis=2)
-    return np.where(largest > 0, largest / limits(bits)[1], 1).astype(np.float32)
+    scale = np.maximum(largest / limits(bits)[1], SMALLEST_SCALE)
+    return np.where(largest > 0, scale, 1).astype(np.float32)
 
 
 def _check(rows: Array, block: int | None) -> None:

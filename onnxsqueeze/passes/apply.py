@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze import __version__
+from onnxsqueeze.errors import PlanError
+from onnxsqueeze.facts.grams import Gram, identity
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.graph import walk
@@ -19,6 +23,8 @@ from onnxsqueeze.passes.insert_qdq import InsertQdqPass
 from onnxsqueeze.passes.round_weights import Codes, codes, needed
 from onnxsqueeze.passes.store_weights import StoreWeightsPass, check_fits
 from onnxsqueeze.plan.types import Plan, WeightChoice
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ def apply(
         progress: Called with (done, all) of the weights to be rounded.
 
     Raises:
-        PlanError: If the plan names weights or tensors that the model lacks.
+        PlanError: If the plan names weights or tensors that the model lacks, or a choice does not
+            fit its weight.
     """
     copy = model.clone()
     check_fits(plan, plan.weights, {value.name: value for _, value in walk.initializers(copy)})
@@ -91,7 +98,7 @@ def _rounded(
     for number, name in enumerate(names):
         choice, tensor = plan.weights[name], values[name].const_value
         assert tensor is not None  # ONNX: an initializer has a value
-        key = _key(plan, name, choice)
+        key = _key(plan, name, choice, grams)
         saved = None if store is None else store.get("codes", key)
         if saved is not None:
             found[name] = Codes(
@@ -99,7 +106,7 @@ def _rounded(
             )
         else:
             gram = grams.get(name) if choice.rounding == "compensated" else None
-            found[name] = codes(tensor.numpy(), choice, gram)
+            found[name] = _coded(name, tensor.numpy(), choice, gram)
             if store is not None:
                 arrays = {"rows": found[name].rows, "scale": found[name].scale}
                 store.put("codes", key, {}, arrays)
@@ -108,10 +115,28 @@ def _rounded(
     return found
 
 
-def _key(plan: Plan, name: str, choice: WeightChoice) -> dict[str, object]:
+def _coded(name: str, weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
+    try:
+        return codes(weight, choice, gram)
+    except ValueError as error:
+        raise PlanError(
+            f"weight {name!r} of shape {list(weight.shape)} cannot be stored as planned: {error}\n"
+            f"  Planned: {choice.form}, {choice.bits} bits, axis {choice.axis}, "
+            f"block {choice.block}.\n  Make a plan for this model: onnxsqueeze plan MODEL"
+        ) from error
+
+
+def _key(
+    plan: Plan, name: str, choice: WeightChoice, grams: Mapping[str, Gram]
+) -> dict[str, object]:
     """What a rounded weight depends on: its choice, but for the reason and the bit mask."""
-    settings = choice.model_dump(exclude={"reason", "masked"})
-    return {"model": plan.model_sha256, "weight": name, "choice": settings}
+    return {
+        "model": plan.model_sha256,
+        "version": __version__,
+        "weight": name,
+        "choice": choice.model_dump(exclude={"reason", "masked"}),
+        "gram": identity(grams, name) if choice.rounding == "compensated" else None,
+    }
 
 
 def _changes(plan: Plan) -> list[Change]:

@@ -23,6 +23,7 @@ import onnx_ir as ir
 from onnxsqueeze.errors import VerificationError
 from onnxsqueeze.graph import io, walk
 from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime.memory import release
 
 Array = npt.NDArray[Any]
 LEVELS: tuple[ort.Optimization, ...] = ("off", "default")
@@ -53,7 +54,7 @@ def reference(path: Path, feeds: Sequence[Mapping[str, Array]]) -> Reference:
     arrays = tuple({name: np.asarray(value) for name, value in feed.items()} for feed in feeds)
     outputs = {}
     for level in LEVELS:
-        made = ort.session(path, optimization=level)
+        made = ort.session(path, optimization=level, low_memory=True)
         outputs[level] = ort.run_all(made, arrays)
     names = list(outputs[LEVELS[0]][0])
     return Reference(arrays, outputs, {name: _tolerance(name, outputs) for name in names})
@@ -99,7 +100,8 @@ def difference(original: Reference, source: ir.Model | bytes) -> str:
         ModelError: If the model does not load or run.
     """
     for level in original.levels:
-        made = ort.session(source, optimization=level)
+        release()
+        made = ort.session(source, optimization=level, low_memory=True)
         for feed, expected in zip(original.feeds, original.outputs[level], strict=False):
             given = ort.run(made, feed)
             for name, values in expected.items():

@@ -47,6 +47,7 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         """Store the weights; ``modified`` tells whether there was any."""
         modified = False
         taken = walk.value_names(model)
+        shared: dict[tuple[ir.Graph, str], ir.Value] = {}
         places = {value.name: (graph, value) for graph, value in walk.initializers(model)}
         stored = {n: choice for n, choice in self.plan.weights.items() if choice.form != "qdq"}
         check_fits(self.plan, stored, places)
@@ -54,11 +55,12 @@ class StoreWeightsPass(ir.passes.InPlacePass):
             graph, value = places[name]
             if choice.form == "float" and choice.prune_below is None:
                 continue
-            chain = _Chain(graph, name, taken)
+            chain = _Chain(graph, name, taken, shared)
             output = self._stored(chain, value, choice)
-            modified = True
             if output is None:
+                modified = _set_pruned(value, choice) or modified
                 continue
+            modified = True
             output.shape, output.type = value.shape, value.type
             _read_instead(graph, value, chain)
         edit.remove_unused(model)
@@ -71,18 +73,29 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         if choice.form == "stored":
             codes = self.codes[name]
             shape = tuple(value.const_value.shape.numpy())
-            if self.plan.portable and not choice.masked:
-                return _dequantized(chain, codes, choice, shape)
-            return _restored(chain, codes, choice, shape, dtype)
+            portable = self.plan.portable and not choice.masked
+            spell = _dequantized if portable else _restored
+            wide = spell(chain, codes, choice, shape)
+            # Scales of small weights are not normal numbers in float16.
+            is_wide = dtype == ir.DataType.FLOAT
+            return wide if is_wide else chain.op("Cast", [wide], {"to": dtype})
         weight = pruned(value.const_value.numpy(), choice.prune_below)
         if choice.form == "float16":
             half = weight.astype(np.float16)
             kept = chain.masked(half) if choice.masked else chain.constant("half", half)
             return chain.op("Cast", [kept], {"to": dtype})
-        if choice.masked:
-            return chain.masked(weight)
-        edit.set_value(value, weight)
-        return None
+        return chain.masked(weight) if choice.masked else None
+
+
+def _set_pruned(value: ir.Value, choice: WeightChoice) -> bool:
+    """Prune a weight in place; return whether that changed any value."""
+    assert value.const_value is not None  # ONNX: an initializer has a value
+    before = value.const_value.numpy()
+    after = pruned(before, choice.prune_below)
+    if np.array_equal(before, after):
+        return False
+    edit.set_value(value, after)
+    return True
 
 
 def check_fits(plan: Plan, names: Iterable[str], places: Mapping[str | None, Any]) -> None:
@@ -106,10 +119,17 @@ def _read_instead(graph: ir.Graph, value: ir.Value, chain: _Chain) -> None:
 class _Chain:
     """Nodes under construction, with their constants, all named after one weight."""
 
-    def __init__(self, graph: ir.Graph, name: str, taken: set[str]) -> None:
+    def __init__(
+        self,
+        graph: ir.Graph,
+        name: str,
+        taken: set[str],
+        shared: dict[tuple[ir.Graph, str], ir.Value],
+    ) -> None:
         self.graph = graph
         self.name = name
         self.taken = taken
+        self._shared = shared
         self.nodes: list[ir.Node] = []
 
     def constant(self, part: str, values: Array) -> ir.Value:
@@ -119,8 +139,10 @@ class _Chain:
 
     def shared(self, part: str, values: Array) -> ir.Value:
         """Return a constant that all weights of a graph use alike."""
-        found = self.graph.initializers.get(part)
-        return found if found is not None else edit.add_initializer(self.graph, part, values)
+        key = self.graph, part
+        if key not in self._shared:
+            self._shared[key] = edit.add_initializer(self.graph, part, values, self.taken)
+        return self._shared[key]
 
     def op(
         self, kind: str, inputs: list[ir.Value], attributes: Mapping[str, Any] | None = None
@@ -144,9 +166,11 @@ class _Chain:
         if flat.dtype == ml_dtypes.int4:  # ONNX Runtime gathers no 4-bit values
             some = self.op("Cast", [some], {"to": ir.DataType.INT8})
         column = self.op("Unsqueeze", [bits, self.shared("mask.last", np.array([1], np.int64))])
-        every = self.shared("mask.shifts", np.arange(8, dtype=np.uint8)[None])
-        shifted = self.op("BitShift", [column, every], {"direction": "RIGHT"})
-        one = self.op("BitwiseAnd", [shifted, self.shared("mask.one", np.array(1, np.uint8))])
+        # Bit k goes to the top, which drops those above it, and then to the bottom.
+        up = self.shared("mask.up", np.arange(7, -1, -1, dtype=np.uint8)[None])
+        top = self.op("BitShift", [column, up], {"direction": "LEFT"})
+        down = self.shared("mask.down", np.array([[7]], np.uint8))
+        one = self.op("BitShift", [top, down], {"direction": "RIGHT"})
         line = self.op(
             "Reshape", [self.op("Cast", [one], {"to": ir.DataType.INT32}), self.shape((-1,))]
         )
@@ -168,16 +192,16 @@ def _typed(rows: Array, bits: int) -> Array:
 
 
 def _restored(
-    chain: _Chain, codes: Codes, choice: WeightChoice, shape: tuple[int, ...], dtype: ir.DataType
+    chain: _Chain, codes: Codes, choice: WeightChoice, shape: tuple[int, ...]
 ) -> ir.Value:
-    """Cast · scale, in the weight's shape or, with blocks, in one with an axis of block values."""
+    """Cast · scale in float32, in the weight's shape or, with blocks, in one with an axis of block values."""
     tensor = _typed(from_rows(codes.rows, shape, choice.axis), choice.bits)
     kept = chain.masked(tensor) if choice.masked else chain.constant("int", tensor)
     inner, scale_shape = _block_shapes(codes, choice, shape)
     scale = from_rows_of_blocks(codes.scale, choice, len(shape)).reshape(scale_shape)
     stored = chain.constant("scale", scale.astype(ml_dtypes.bfloat16))
-    factor = chain.op("Cast", [stored], {"to": dtype})
-    value = chain.op("Cast", [kept], {"to": dtype})
+    factor = chain.op("Cast", [stored], {"to": ir.DataType.FLOAT})
+    value = chain.op("Cast", [kept], {"to": ir.DataType.FLOAT})
     if inner != shape:
         value = chain.op("Reshape", [value, chain.shape(inner)])
     value = chain.op("Mul", [value, factor])
@@ -197,7 +221,7 @@ def _block_shapes(
     channels, features = codes.rows.shape
     rank = len(shape)
     if choice.block is None:
-        axis = choice.axis
+        axis = None if choice.axis is None else choice.axis % rank
         return shape, tuple(dim if i == axis else 1 for i, dim in enumerate(shape))
     blocks = features // choice.block
     if choice.axis == 0:

@@ -95,6 +95,18 @@ def _words(form: Form) -> str:
     return {"float": "kept in float", "float16": "float16 stored"}[form.form]
 
 
+def changes_file(choice: WeightChoice) -> bool:
+    """Return whether a choice stores its weight in another way than as it came.
+
+    Example:
+        >>> changes_file(WeightChoice(form="float", bits=32, reason=""))
+        False
+        >>> changes_file(WeightChoice(form="float", bits=32, masked=True, reason=""))
+        True
+    """
+    return choice.form != "float" or choice.masked
+
+
 def counts(choices: Mapping[str, WeightChoice]) -> dict[str, int]:
     """Return how many weights take each form.
 

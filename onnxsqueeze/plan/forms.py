@@ -15,6 +15,8 @@ BLOCK = 32
 """Values per scale of a 4-bit matrix; convolutions spend the bytes better on bits."""
 MASK_NODES = 10
 """Nodes that spread the values that are not zero over the places that a bit mask names."""
+MOST_DAMAGE = 1e6
+"""Stands for an infinite damage, so that sums of damages can be told apart."""
 NEVER_REACHED_BITS = 8
 """A weight that no sample reaches is not stored in fewer bits: nothing was measured about it."""
 
@@ -63,6 +65,8 @@ def forms(weight: WeightFacts, limits: Limits) -> tuple[Form, ...]:
 
 def _form(weight: WeightFacts, form: str, bits: int, block: int | None) -> Form:
     damage = 1.0 if weight.damage is None else weight.damage
+    if not damage <= MOST_DAMAGE:  # NaN too
+        damage = MOST_DAMAGE
     # float16 keeps 11 bits of each value by itself: its noise lies below that of a 12-bit grid.
     expected = {"float": 0.0, "float16": damage * 4.0**-8}.get(form, damage * 4.0 ** (4 - bits))
     width = 8 * weight.item_bytes if form == "float" else bits

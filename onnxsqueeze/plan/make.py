@@ -8,7 +8,7 @@ from onnxsqueeze.plan.choose import choose
 from onnxsqueeze.plan.types import Plan
 
 INT4_OPSET = 21
-"""Cast and DequantizeLinear know 4-bit integers from here on; BitwiseAnd is older."""
+"""Cast and DequantizeLinear know 4-bit integers from here on."""
 
 
 def make_plan(facts: Facts, target: Target, limits: Limits, *, damage_limit: float) -> Plan:

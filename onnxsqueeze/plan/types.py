@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from onnxsqueeze.errors import PlanError
 
@@ -43,6 +43,16 @@ class WeightChoice(_Data):
     prune_below: Annotated[float, Field(gt=0.0)] | None = None
     masked: bool = False
     reason: str
+
+    @model_validator(mode="after")
+    def _can_be_carried_out(self) -> WeightChoice:
+        widths = {"float": (32,), "float16": (16,)}.get(self.form, (4, 8))
+        if self.bits not in widths:
+            wanted = " or ".join(str(width) for width in widths)
+            raise ValueError(f"form {self.form} has {wanted} bits, not {self.bits}")
+        if self.block is not None and self.axis is None:
+            raise ValueError("a block needs an axis whose entries have their own scales")
+        return self
 
 
 class ActivationChoice(_Data):
@@ -90,6 +100,10 @@ class Plan(_Data):
             ) from None
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise PlanError(f"{path} is not a plan: {error}") from error
+        except OSError as error:
+            raise PlanError(
+                f"{path} cannot be read: {error.strerror}\n  Name a plan.json."
+            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -17,6 +17,7 @@ from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.records import Change, Machine, Validation
 from onnxsqueeze.graph import io, walk
 from onnxsqueeze.numerics.density import describe
+from onnxsqueeze.plan.choose import changes_file
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.report import fmt
 from onnxsqueeze.report.types import (
@@ -119,9 +120,9 @@ def _verdict(story: Story) -> Literal["met", "not met", "unchanged", "none"]:
         return "none"
     if not story.is_met:
         return "not met"
-    decided = story.plan is not None and any(
-        c.form != "float" for c in story.plan.weights.values()
-    )
+    if story.plan is None:  # a file that was made elsewhere
+        return "met"
+    decided = any(changes_file(choice) for choice in story.plan.weights.values())
     return "met" if decided else "unchanged"
 
 
@@ -220,7 +221,7 @@ def _left_alone(story: Story) -> Iterable[LeftAlone]:
             yield LeftAlone(subject=name, reason=reason)
     if story.plan is not None:
         for name, choice in story.plan.weights.items():
-            if choice.form == "float":
+            if not changes_file(choice):
                 yield LeftAlone(subject=name, reason=choice.reason)
 
 

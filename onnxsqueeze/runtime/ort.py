@@ -179,8 +179,16 @@ def run(made: Any, feed: Feed, names: Sequence[str] | None = None) -> dict[str, 
 
 
 def run_all(made: Any, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
-    """Run a session on each feed; one mapping of outputs per feed."""
-    return [run(made, feed) for feed in feeds]
+    """Run a session on each feed; one mapping of outputs per feed, to be kept."""
+    return [kept(run(made, feed)) for feed in feeds]
+
+
+def kept(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return copies of outputs, for keeping: an output itself holds on to its session's whole arena."""
+    return {
+        name: value.copy() if isinstance(value, np.ndarray) else value
+        for name, value in outputs.items()
+    }
 
 
 def expose(model: ir.Model, names: Iterable[str]) -> ir.Model:

@@ -63,14 +63,9 @@ def refused(source: object, specs: tuple[InputSpec, ...] = ONE, **options: objec
             "input 'x' is int64, and the model needs float32",
         ),
         (
-            {"x": np.full((2, 1, 3), 0.1)},
-            ONE,
-            "input 'x' is float64, and 3 of 3 values change when cast to float32",
-        ),
-        (
             {"x": np.full((2, 1, 3), 1e300)},
             ONE,
-            "input 'x' is float64, and 3 of 3 values change when cast to float32",
+            "input 'x' is float64, and 3 of 3 values do not fit into float32",
         ),
         (
             {"x": X[0, 0]},

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from onnxsqueeze.numerics.grid import limits, max_scale, to_grid
+from onnxsqueeze.numerics.rounding import COLUMNS_AT_ONCE, compensated, damped
+
+
+def correlated(features, rows=200, seed=0):
+    """A Gram matrix of inputs that share a common part, as activations do."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, features)) * rng.uniform(0.2, 2.0, features)
+    x += 1.5 * rng.normal(size=(rows, 1))
+    return damped(x.T @ x / rows, rows)
+
+
+def weights(rows, features, seed=1):
+    return np.random.default_rng(seed).normal(size=(rows, features)).astype(np.float32)
+
+
+def energy(w, codes, scale, gram):
+    steps = np.repeat(scale.astype(np.float64), w.shape[1] // scale.shape[1], axis=1)
+    error = w - codes * steps
+    return np.einsum("rk,kl,rl->r", error, gram, error)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("block", [None, 8])
+def test_without_correlation_it_rounds_to_the_nearest(bits, block):
+    w = weights(5, 32)
+    gram = np.diag(np.random.default_rng(2).uniform(0.1, 9.0, 32))
+    scale = max_scale(w, bits, block)
+    np.testing.assert_array_equal(compensated(w, gram, scale, bits), to_grid(w, scale, bits))
+
+
+def test_the_second_of_two_alike_columns_makes_up_for_the_first():
+    gram = np.array([[1.0, 0.99], [0.99, 1.0]])
+    w, scale = np.array([[0.4, 0.4]], np.float32), np.ones((1, 1), np.float32)
+    assert to_grid(w, scale, 4).tolist() == [[0, 0]]
+    assert compensated(w, gram, scale, 4).tolist() == [[0, 1]]
+
+
+def test_the_column_with_the_larger_diagonal_goes_first():
+    gram = np.array([[1.0, 1.1], [1.1, 1.3]])
+    w, scale = np.array([[0.4, 0.4]], np.float32), np.ones((1, 1), np.float32)
+    assert compensated(w, gram, scale, 4).tolist() == [[1, 0]]
+
+
+def test_it_lies_between_the_optimum_and_the_nearest_on_average():
+    found, nearest, best = [], [], []
+    every = np.array(list(itertools.product(range(limits(4)[0], limits(4)[1] + 1), repeat=3)))
+    for seed in range(40):
+        gram, w = correlated(3, seed=seed), weights(1, 3, seed)
+        scale = max_scale(w, 4)
+        found.append(energy(w, compensated(w, gram, scale, 4), scale, gram)[0])
+        nearest.append(energy(w, to_grid(w, scale, 4), scale, gram)[0])
+        error = w.astype(np.float64) - every * scale.astype(np.float64)
+        best.append(np.einsum("ck,kl,cl->c", error, gram, error).min())
+    assert (np.array(best) <= np.array(found) * (1 + 1e-12)).all()
+    assert np.mean(found) < np.mean(nearest)
+
+
+@pytest.mark.parametrize("features", [5, COLUMNS_AT_ONCE, COLUMNS_AT_ONCE + 70])
+def test_the_error_keeps_the_bound_of_rounding_plane_by_plane(features):
+    """Each step errs by half a step at most: E = Σ (e_k / U_kk)² ≤ Σ s² / (4 U_kk²), U'U = H⁻¹."""
+    gram, w = correlated(features, rows=4 * features), weights(6, features)
+    scale = 1.2 * max_scale(w, 8)  # the moved values stay within the codes
+    codes = compensated(w, gram, scale, 8)
+    assert np.abs(codes).max() < 127
+    order = np.argsort(-np.diag(gram), kind="stable")
+    ordered = gram[np.ix_(order, order)]
+    # 1 / U_kk² is the variance of column k given those after it: a pivot of the factorisation
+    # that starts from the end.
+    pivots = np.square(np.diag(np.linalg.cholesky(ordered[::-1, ::-1])))
+    bound = np.square(scale[:, 0]) / 4 * pivots.sum()
+    error = energy(w, codes, scale, gram)
+    assert (error <= bound * (1 + 1e-3)).all()
+    assert error.sum() < energy(w, to_grid(w, scale, 8), scale, gram).sum()
+
+
+def test_blocks_use_their_own_scale():
+    gram, w = correlated(32), weights(4, 32)
+    w[:, :16] *= 10
+    scale = max_scale(w, 4, block=16)
+    codes = compensated(w, gram, scale, 4)
+    assert energy(w, codes, scale, gram).sum() < energy(w, to_grid(w, scale, 4), scale, gram).sum()
+
+
+def test_forced_zeros_stay_zero_and_are_made_up_for():
+    gram, w = correlated(24), weights(8, 24)
+    zeros = np.random.default_rng(3).random(w.shape) < 0.3
+    scale = max_scale(w, 4)
+    codes = compensated(w, gram, scale, 4, zeros)
+    assert (codes[zeros] == 0).all()
+    plain = np.where(zeros, 0, to_grid(w, scale, 4)).astype(np.int8)
+    assert energy(w, codes, scale, gram).sum() < energy(w, plain, scale, gram).sum()
+    free = compensated(w, gram, scale, 4, np.zeros_like(zeros))
+    np.testing.assert_array_equal(free, compensated(w, gram, scale, 4))
+
+
+def test_codes_stay_within_the_grid():
+    gram, w = correlated(16), weights(8, 16)
+    codes = compensated(w, gram, max_scale(w, 4) / 3, 4)
+    assert codes.dtype == np.int8
+    assert (codes.min(), codes.max()) == limits(4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "ridge"), [(1, 1.0), (16, 1.0), (160, 0.1), (1600, 0.01), (10**6, 0.01)]
+)
+def test_the_ridge_shrinks_with_the_rows_between_one_and_a_hundred_percent(rows, ridge):
+    np.testing.assert_allclose(damped(2 * np.eye(4), rows), 2 * (1 + ridge) * np.eye(4))
+
+
+def test_inputs_that_are_all_zero_leave_a_matrix_that_can_be_factorised():
+    np.testing.assert_array_equal(damped(np.zeros((3, 3)), 10), np.eye(3))
+    w = weights(2, 3)
+    scale = max_scale(w, 8)
+    codes = compensated(w, damped(np.zeros((3, 3)), 10), scale, 8)
+    np.testing.assert_array_equal(codes, to_grid(w, scale, 8))

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze.numerics.grid import as_rows, from_grid, max_scale, mse_scale, to_grid
+from onnxsqueeze.numerics.rounding import compensated, damped
+from onnxsqueeze.passes.round_weights import codes, needed, pruned
+from onnxsqueeze.plan.types import WeightChoice
+from tests.runtime.made import random
+
+
+def choice(form="stored", bits=8, **fields):
+    return WeightChoice(form=form, bits=bits, reason="test", **fields)
+
+
+def gram(features, groups=1, rows=500, seed=0):
+    x = np.random.default_rng(seed).normal(size=(groups, rows, features))
+    x += np.random.default_rng(seed + 1).normal(size=(groups, rows, 1))
+    return Gram((x.transpose(0, 2, 1) @ x / rows).astype(np.float32), rows)
+
+
+def test_magnitudes_under_the_threshold_become_zero_and_the_type_stays():
+    w = np.array([0.1, -0.1, 0.09, -0.05, 0.0], np.float16)
+    assert pruned(w, 0.1).dtype == np.float16
+    np.testing.assert_array_equal(pruned(w, float(w[0])), w * [1, 1, 0, 0, 0])
+    assert pruned(w, None) is w
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_stored_weights_are_the_nearest_values_on_bfloat16_scales(axis, bits):
+    w = random(12, 20)
+    found = codes(w, choice(bits=bits, axis=axis), None)
+    np.testing.assert_array_equal(found.scale, found.scale.astype(ml_dtypes.bfloat16))
+    np.testing.assert_array_equal(found.rows, to_grid(as_rows(w, axis), found.scale, bits))
+    back = found.values(w.shape, axis)
+    assert back.shape == w.shape
+    np.testing.assert_array_equal(as_rows(back, axis), from_grid(found.rows, found.scale))
+
+
+def test_eight_bits_without_data_cut_nothing_off_and_four_do():
+    w = random(4, 64)
+    full = max_scale(w, 8)
+    scale = codes(w, choice(form="qdq", axis=0), None).scale
+    np.testing.assert_array_equal(scale, full)
+    found = codes(w, choice(form="qdq", bits=4, axis=0), None).scale
+    np.testing.assert_array_equal(found, mse_scale(w, 4))
+    assert (found < max_scale(w, 4)).any()
+
+
+def test_blocks_have_their_own_scales():
+    w = random(64, 6)
+    found = codes(w, choice(bits=4, axis=1, block=16), None)
+    assert (found.rows.shape, found.scale.shape) == ((6, 64), (6, 4))
+
+
+def test_compensated_rounding_uses_the_gram_matrix():
+    w, seen = random(24, 10), gram(24)
+    planned = choice(bits=4, axis=1, rounding="compensated")
+    found = codes(w, planned, seen)
+    hessian = damped(seen.matrix[0].astype(np.float64), seen.rows)
+    np.testing.assert_array_equal(found.rows, compensated(w.T, hessian, found.scale, 4))
+    nearest = codes(w, choice(bits=4, axis=1), seen)
+    errors = [
+        np.einsum("kr,kl,lr->", w - c.values(w.shape, 1), hessian, w - c.values(w.shape, 1))
+        for c in (found, nearest)
+    ]
+    assert errors[0] < errors[1]
+
+
+def test_each_group_has_its_own_gram_matrix():
+    w, seen = random(8, 3, 2, 2), gram(12, groups=2)
+    planned = choice(bits=4, axis=0, rounding="compensated")
+    found = codes(w, planned, seen)
+    for group in range(2):
+        part = slice(4 * group, 4 * group + 4)
+        alone = codes(w[part], planned, Gram(seen.matrix[group : group + 1], seen.rows))
+        np.testing.assert_array_equal(found.rows[part], alone.rows)
+        np.testing.assert_array_equal(found.scale[part], alone.scale)
+
+
+def test_compensated_without_a_gram_matrix_is_nearest():
+    w = random(8, 8)
+    found = codes(w, choice(axis=0, rounding="compensated"), None)
+    np.testing.assert_array_equal(found.rows, codes(w, choice(axis=0), None).rows)
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "compensated"])
+def test_pruned_values_have_code_zero(rounding):
+    w = random(24, 10)
+    planned = choice(bits=4, axis=1, rounding=rounding, prune_below=0.5)
+    back = codes(w, planned, gram(24)).values(w.shape, 1)
+    assert (back[np.abs(w) < 0.5] == 0).all()
+    assert np.count_nonzero(back) > 0
+
+
+def test_half_weights_are_rounded_as_their_float32_values():
+    w = random(8, 16).astype(np.float16)
+    a, b = codes(w, choice(axis=0), None), codes(w.astype(np.float32), choice(axis=0), None)
+    np.testing.assert_array_equal(a.rows, b.rows)
+    np.testing.assert_array_equal(a.scale, b.scale)
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="weights must be finite"):
+        codes(np.array([[1, np.nan]], np.float32), choice(axis=0), None)
+
+
+def test_only_integers_need_codes():
+    forms = {
+        "a": choice(), "b": choice("float", 32), "c": choice("qdq"), "d": choice("float16", 16),
+    }  # fmt: skip
+    assert needed(forms) == ("a", "c")

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxsqueeze.config import Limits
+from onnxsqueeze.passes.apply import apply
+from onnxsqueeze.plan.forms import MOST_DAMAGE, NODE_BYTES, forms
+from onnxsqueeze.plan.types import Plan, WeightChoice
+from tests.plan.weight_facts import weight
+from tests.runtime.made import made, random
+
+
+def names(found):
+    return [(one.form, one.bits) for one in found]
+
+
+ALL = [("stored", 4), ("stored", 8), ("float16", 16), ("float", 32)]
+
+
+def test_all_forms_are_offered_from_small_and_damaging_to_large_and_exact():
+    found = forms(weight(damage=0.256), Limits())
+    assert names(found) == ALL
+    assert [one.damage for one in found] == [0.256, 0.001, 0.256 / 4**8, 0.0]
+    sizes = [one.size_bytes for one in found]
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == 64 * 64 * 4
+
+
+@pytest.mark.parametrize(
+    ("facts", "limits", "expected"),
+    [
+        ({}, {"bits": (8,)}, [("stored", 8), ("float", 32)]),
+        ({}, {"bits": (4,)}, [("stored", 4), ("float", 32)]),
+        ({}, {"bits": (16,)}, [("float16", 16), ("float", 32)]),
+        ({}, {"bits": ()}, [("float", 32)]),
+        ({}, {"keep": ("w",)}, [("float", 32)]),
+        ({}, {"keep": ("reads w",)}, [("float", 32)]),
+        ({}, {"keep": ("reads",)}, ALL),
+        ({"not_finite": 1}, {}, [("float", 32)]),
+        ({"item_bytes": 2}, {}, [("stored", 4), ("stored", 8), ("float", 32)]),
+        ({"largest": 65505.0}, {}, [("stored", 4), ("stored", 8), ("float", 32)]),
+        ({"largest": 65504.0}, {}, ALL),
+        ({"damage": 0.0}, {}, [("stored", 8)]),
+        ({"damage": 0.0}, {"bits": (4, 16)}, [("stored", 4)]),
+        ({"damage": None}, {}, ALL),
+    ],
+)
+def test_what_the_facts_and_the_limits_leave(facts, limits, expected):
+    found = names(forms(weight(**facts), Limits(**limits)))
+    assert found[: len(expected)] == expected
+    assert found[-1] == ("float", 32)
+
+
+def test_a_form_that_saves_nothing_is_left_out():
+    # 16 values in 64 bytes: any restoring node takes more.
+    assert names(forms(weight(shape=(4, 4)), Limits())) == [("float", 32)]
+
+
+@pytest.mark.parametrize("damage", [math.inf, math.nan])
+def test_a_damage_without_measure_stands_for_a_large_one(damage):
+    found = forms(weight(damage=damage), Limits())
+    assert found[0].damage == MOST_DAMAGE
+    assert found[-1].damage == 0.0
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "block"),
+    [
+        ((64, 64), 1, 32), ((64, 64), 0, 32), ((48, 8), 1, 24), ((32, 8), 1, None),
+        ((26, 100), 1, None), ((64, 16, 3, 3), 0, None), ((4, 64, 64), 2, None),
+    ],
+)  # fmt: skip
+def test_four_bit_matrices_have_blocks_where_they_divide(shape, axis, block):
+    found = forms(weight(shape=shape, axis=axis), Limits(bits=(4,)))
+    assert found[0].block == block
+
+
+def test_zeros_are_masked_where_that_is_smaller():
+    dense = forms(weight(shape=(256, 256)), Limits())
+    sparse = forms(weight(shape=(256, 256), zeros=52000), Limits())
+    assert not any(one.masked for one in dense)
+    assert all(one.masked for one in sparse)
+    assert all(a.size_bytes < b.size_bytes for a, b in zip(sparse, dense, strict=True))
+
+
+def proto_bytes(model):
+    return len(ir.to_proto(model).SerializeToString())
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.9])
+def test_the_bytes_are_those_of_the_file(zeros):
+    w = random(128, 96)
+    w[np.random.default_rng(1).random(w.shape) < zeros] = 0
+    model = made(
+        "g (float[N,128] x) => (float[N,96] y) <float[128,96] w> { y = MatMul (x, w) }", w=w
+    )
+    rest = proto_bytes(model) - w.nbytes
+    facts = weight(shape=w.shape, zeros=int((w == 0).sum()))
+    for form in forms(facts, Limits()):
+        choice = WeightChoice(
+            form=form.form, bits=form.bits, axis=1, block=form.block, masked=form.masked,
+            prune_below=1e-9 if form.masked else None, reason="",
+        )  # fmt: skip
+        stored = apply(Plan(model_sha256="0" * 64, weights={"w": choice}), model, {}).model
+        # Six restoring nodes and their shapes at most, or the mask's ten more: each may be off by
+        # what it was taken for. Four-bit codes add zeros that are not counted beforehand.
+        slack = NODE_BYTES * (16 if form.masked else 6)
+        written = proto_bytes(stored) - rest
+        assert written <= form.size_bytes + slack
+        if form.bits != 4 or not form.masked:
+            assert written >= form.size_bytes - slack

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from onnxsqueeze.config import Limits, Target
+from onnxsqueeze.facts.bundle import Facts
+from onnxsqueeze.plan.choose import choose
+from onnxsqueeze.plan.make import allowed, make_plan
+from tests.plan.weight_facts import weight
+
+
+def facts(data="d"):
+    weights = (weight("a", damage=0.5), weight("b", damage=1e-4))
+    return Facts("m" * 64, data, {}, weights, {}, {})
+
+
+def test_a_plan_holds_the_choices_and_the_model_they_are_for():
+    plan = make_plan(facts(), Target(), Limits(), damage_limit=1e-2)
+    assert plan.model_sha256 == "m" * 64
+    assert plan.weights == choose(facts().weights, 1e-2, Limits())
+    assert (plan.portable, plan.activations) == (False, {})
+    assert plan.notes == ("weights chosen for an expected output error energy of at most 0.01",)
+
+
+def test_a_portable_target_makes_a_portable_plan():
+    assert make_plan(facts(), Target(portable=True), Limits(), damage_limit=1).portable
+
+
+def test_a_plan_without_samples_says_so():
+    notes = make_plan(facts(data=None), Target(), Limits(), damage_limit=1e-2).notes
+    assert len(notes) == 2
+    assert notes[1].startswith("no samples were given: weights only")
+
+
+@pytest.mark.parametrize(
+    ("bits", "opset", "has_data", "left"),
+    [
+        ((4, 8, 16), 21, True, (4, 8, 16)),
+        ((4, 8, 16), 20, True, (8, 16)),
+        ((4, 8, 16), 21, False, (8, 16)),
+        ((4,), 21, False, (4,)),
+        ((4,), 20, False, ()),
+        ((16,), 13, False, (16,)),
+    ],
+)
+def test_four_bits_need_a_new_opset_and_samples(bits, opset, has_data, left):
+    limits = Limits(bits=bits, keep=("k",))
+    assert allowed(limits, opset, has_data=has_data) == Limits(bits=left, keep=("k",))

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from onnxsqueeze.config import Budget, Limits, Target
+
+
+def test_defaults():
+    assert Budget() == Budget(max_drop=0.01, metric="auto", seed=0)
+    assert Target() == Target(objective="balanced", provider="cpu", threads=1, portable=False)
+    assert Limits() == Limits(bits=(4, 8, 16), keep=(), prune_below=None, time_limit_s=None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "bad"),
+    [
+        (Budget, "max_drop", -0.01),
+        (Budget, "max_drop", 1.01),
+        (Budget, "max_drop", float("nan")),
+        (Budget, "seed", -1),
+        (Target, "objective", "speed"),
+        (Target, "threads", 0),
+        (Limits, "bits", (2,)),
+        (Limits, "keep", ("(",)),
+        (Limits, "prune_below", 0.0),
+        (Limits, "time_limit_s", -1.0),
+        (Limits, "sparsity", 0.5),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(kind, field, bad):
+    with pytest.raises(ValidationError) as caught:
+        kind(**{field: bad})
+    assert caught.value.errors()[0]["loc"][0] == field
+
+
+@pytest.mark.parametrize(("kind", "field", "good"), [
+    (Budget, "max_drop", 0.0), (Budget, "max_drop", 1.0), (Limits, "bits", ()),
+])  # fmt: skip
+def test_the_ends_are_allowed(kind, field, good):
+    assert getattr(kind(**{field: good}), field) == good
+
+
+def test_a_bad_pattern_is_told_with_the_reason():
+    with pytest.raises(ValidationError, match=r"'\(' is no regular expression: missing \)"):
+        Limits(keep=("ok", "("))
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        Budget().max_drop = 0.5
+
+
+def test_keep_patterns_match_whole_names():
+    limits = Limits(keep=("conv", "head/.*"))
+    assert limits.is_kept("conv")
+    assert limits.is_kept("other", "head/w")
+    assert not limits.is_kept("conv1", "my/head/w")
+    assert not Limits().is_kept("conv")

@@ -1,0 +1,262 @@
+"""The search: bisections end at the best plan within the budget, or at the best so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxsqueeze import api, search
+from onnxsqueeze.analysis.grids import integer_candidates
+from onnxsqueeze.config import Budget, Limits, Target
+from onnxsqueeze.data import DataSettings
+from onnxsqueeze.facts.bundle import Facts
+from onnxsqueeze.facts.op_latency import OpKey, OpLatency
+from onnxsqueeze.facts.records import Fidelity, Interval, Machine
+from onnxsqueeze.facts.store import Store
+from onnxsqueeze.facts.weights import WeightFacts
+from onnxsqueeze.measure.fidelity import Reference
+from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.search import LEVELS, Search, Trial, smallest, with_integers
+from tests.cli.place import Place, network
+from tests.report.fixture import MACHINE
+
+SMALL_DAMAGE = 1e-12  # under the mildest level's limit: every level stores the weight
+Tried = list[tuple[int, int]]
+"""Level and number of integer kernels of each trial."""
+
+
+def fidelity(drop: float) -> Fidelity:
+    return Fidelity(
+        metric="fake",
+        provider="cpu",
+        optimization="default",
+        samples=1,
+        original=1.0,
+        result=1.0 - drop,
+        drop=Interval(value=drop / 2, low=0.0, high=drop),
+        sqnr_db={},
+        scores_original=(),
+        scores_result=(),
+    )
+
+
+def searched(damage: float = SMALL_DAMAGE, limits: Limits | None = None) -> Search:
+    """A search over one weight; its trials are to be replaced."""
+    weight = WeightFacts(
+        name="w",
+        node="n",
+        operator="MatMul",
+        role="linear",
+        shape=(64, 64),
+        axis=1,
+        item_bytes=4,
+        largest=1.0,
+        not_finite=0,
+        damage=damage,
+        rows=0,
+    )
+    facts = Facts(
+        model_sha256="0", data_sha256="1", shapes={}, weights=(weight,), left_alone={}, grams={}
+    )
+    nothing = cast("ir.Model", None), cast("Reference", None), cast("Store", None)
+    model, reference, store = nothing
+    return Search(model, facts, reference, Budget(), Target(), limits or Limits(), store)
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, int], bool]], Tried]:
+    """Make trials keep to the budget where a function of level and integer kernels says so."""
+
+    def install(is_within: Callable[[int, int], bool]) -> Tried:
+        seen: Tried = []
+
+        def trial(self: Search, plan: Plan, level: int) -> Trial:
+            count = sum(choice.form == "qdq" for choice in plan.weights.values())
+            seen.append((level, count))
+            drop = self.budget.max_drop * (1.0 if is_within(level, count) else 1.001)
+            return Trial(plan, fidelity(drop), level)
+
+        monkeypatch.setattr(Search, "trial", trial)
+        return seen
+
+    return install
+
+
+@pytest.mark.parametrize("mildest_failing", [-1, 0, 1, 17, 23, 24, 25, 46, 47])
+def test_smallest_is_the_first_level_within_the_budget(
+    tried: Callable[[Callable[[int, int], bool]], Tried], mildest_failing: int
+) -> None:
+    seen = tried(lambda level, _: level > mildest_failing)
+    found = smallest(searched())
+    assert found is not None
+    assert found.level == mildest_failing + 1
+    assert len(seen) <= math.ceil(math.log2(LEVELS + 1))
+    assert len(set(seen)) == len(seen)
+
+
+def test_no_level_within_the_budget_is_none(
+    tried: Callable[[Callable[[int, int], bool]], Tried],
+) -> None:
+    seen = tried(lambda *_: False)
+    assert smallest(searched()) is None
+    assert seen[-1][0] == LEVELS - 1
+
+
+def test_levels_under_the_mildness_are_not_tried(
+    tried: Callable[[Callable[[int, int], bool]], Tried],
+) -> None:
+    seen = tried(lambda *_: True)
+    found = smallest(searched(), mildness=30)
+    assert found is not None
+    assert found.level == 30 == min(level for level, _ in seen)
+    assert smallest(searched(), mildness=LEVELS) is None
+
+
+def test_plan_that_changes_nothing_is_none(
+    tried: Callable[[Callable[[int, int], bool]], Tried],
+) -> None:
+    # 8 bits cost 4^-4 of the damage with 4, float16 4^-8: over every limit but that of float.
+    tried(lambda level, _: level == LEVELS - 1)
+    assert smallest(searched(damage=1e5)) is None
+
+
+def test_time_limit_ends_with_the_first_that_keeps_to_the_budget(
+    tried: Callable[[Callable[[int, int], bool]], Tried],
+) -> None:
+    limits = Limits(time_limit_s=1e-9)
+    seen = tried(lambda level, _: level > 10)
+    found = smallest(searched(limits=limits))
+    assert (found and found.level, len(seen)) == (LEVELS // 2, 1)
+    seen.clear()
+    tried(lambda level, _: level > 40)  # nothing is good enough before the third trial
+    found = smallest(searched(limits=limits))
+    assert found is not None
+    assert found.level == 42
+
+
+def test_progress_ends_at_its_total(
+    tried: Callable[[Callable[[int, int], bool]], Tried],
+) -> None:
+    tried(lambda *_: True)
+    told: list[tuple[str, int, int]] = []
+    smallest(searched(), lambda *step: told.append(step))
+    assert all(done <= total for _, done, total in told)
+    assert told[-1][1] == told[-1][2]
+
+
+# With integer kernels.
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> api.Measured:
+    place = network(tmp_path_factory.mktemp("measured"))
+    data = DataSettings(source=str(place.data))
+    return api.measure(place.model, data, run=place.folder / "run", target=Target())
+
+
+def latency(y: str, saved_ms: float, machine: Machine = MACHINE) -> OpLatency:
+    key = OpKey(op_type=y, attributes={}, shapes={}, provider="cpu", threads=1)
+    return OpLatency(
+        key=key,
+        machine=machine,
+        float_ms=(1.0 + saved_ms,),
+        integer_ms=(1.0,),
+        speedup=Interval(value=1.0 + saved_ms, low=1.0 + saved_ms, high=1.0 + saved_ms),
+        fused=True,
+    )
+
+
+def integer_search(
+    measured: api.Measured, limits: Limits | None = None
+) -> tuple[Search, Trial, list[str]]:
+    """A search where every node pays in integers, later ones more; weights, best first."""
+    candidates = integer_candidates(measured.loaded.model)
+    ranked = [one.weight for one in reversed(candidates)]
+    facts = measured.facts
+    latencies = {one.y: latency(one.y, 0.1 + k) for k, one in enumerate(candidates)}
+    changed = Facts(**{**vars(facts), "latencies": latencies})
+    made = Search(
+        measured.loaded.model,
+        changed,
+        cast("Reference", None),
+        Budget(),
+        Target(objective="latency"),
+        limits or Limits(),
+        measured.store,
+    )
+    stored = Trial(search.at_level(made, 24), fidelity(0.0), 24)
+    return made, stored, ranked
+
+
+def integers(trial: Trial) -> set[str]:
+    return {name for name, choice in trial.plan.weights.items() if choice.form == "qdq"}
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 3])
+def test_most_integer_kernels_within_the_budget(
+    measured: api.Measured,
+    tried: Callable[[Callable[[int, int], bool]], Tried],
+    most: int,
+) -> None:
+    seen = tried(lambda _, count: count <= most)
+    made, stored, ranked = integer_search(measured)
+    assert len(ranked) == 3
+    found = with_integers(made, stored, integer_candidates(measured.loaded.model))
+    assert integers(found) == set(ranked[:most])
+    assert (found is stored) == (most == 0)
+    assert len(seen) <= 2  # of 0 to 3 kernels, by halves
+    assert {level for level, _ in seen} == {stored.level}
+    others = stored.plan.weights.keys() - integers(found)
+    assert all(found.plan.weights[name] == stored.plan.weights[name] for name in others)
+
+
+def test_integer_weights_keep_pruning_and_rounding_of_the_plan(
+    measured: api.Measured, tried: Callable[[Callable[[int, int], bool]], Tried]
+) -> None:
+    tried(lambda *_: True)
+    made, stored, _ = integer_search(measured, Limits(prune_below=0.01))
+    found = with_integers(made, stored, integer_candidates(measured.loaded.model))
+    chosen = found.plan.weights
+    assert {choice.prune_below for choice in chosen.values()} == {0.01}
+    assert {choice.rounding for choice in chosen.values()} == {"compensated"}
+    read = {one.x for one in integer_candidates(measured.loaded.model)}
+    assert read <= set(found.plan.activations)
+
+
+def test_time_limit_ends_the_search_for_integer_kernels(
+    measured: api.Measured, tried: Callable[[Callable[[int, int], bool]], Tried]
+) -> None:
+    seen = tried(lambda *_: True)
+    made, stored, _ = integer_search(measured, Limits(time_limit_s=1e-9))
+    assert with_integers(made, stored, integer_candidates(measured.loaded.model)) is stored
+    assert seen == []
+
+
+# Trials themselves.
+
+
+def test_trial_is_measured_once_per_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Place = network(tmp_path)
+    data = DataSettings(source=str(place.data))
+    target = Target(objective="size")
+    found = api.measure(place.model, data, run=tmp_path / "run", target=target)
+    known = api._reference(found.loaded, Budget(), target)
+    made = api._search(found, known, Budget(), target, Limits())
+    plan = search.at_level(made, 12)
+    first = made.trial(plan, 12)
+    assert np.isfinite(first.fidelity.drop.high)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(search, "fidelity_against", never)
+    other_words = plan.model_copy(update={"notes": ("in other words",)})
+    assert made.trial(other_words, 13).fidelity == first.fidelity
+    with pytest.raises(AssertionError, match="measured again"):
+        made.trial(search.at_level(made, 48), 48)
