@@ -26,8 +26,8 @@ from onnxsqueeze.plan.quantize import IntegerChoices, choose_integer
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress, silent
 
-LEVELS = 49
-"""Damage limits that are tried: level k is ``10 ** (-k / 6)``, from 1 to 1e-8."""
+LEVELS = 50
+"""Damage limits that are tried: level k is ``10 ** (-k / 6)``, from 1 to 1e-8; the last is 0."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def _deadline(search: Search) -> float:
 
 def at_level(search: Search, level: int) -> Plan:
     """Return the plan whose expected damage is at most that of a level."""
-    return make_plan(search.facts, search.target, search.limits, damage_limit=10 ** (-level / 6))
+    damage_limit = 10 ** (-level / 6) if level < LEVELS - 1 else 0.0
+    return make_plan(search.facts, search.target, search.limits, damage_limit=damage_limit)
 
 
 def with_integers(

@@ -26,7 +26,7 @@ from onnxsqueeze.search import LEVELS, Search, Trial, smallest, with_integers
 from tests.cli.place import Place, network
 from tests.report.fixture import MACHINE
 
-SMALL_DAMAGE = 1e-12  # under the mildest level's limit: every level stores the weight
+SMALL_DAMAGE = 1e-12  # under every limit but the last, which is 0
 Tried = list[tuple[int, int]]
 """Level and number of integer kernels of each trial."""
 
@@ -121,9 +121,17 @@ def test_levels_under_the_mildness_are_not_tried(
 def test_plan_that_changes_nothing_is_none(
     tried: Callable[[Callable[[int, int], bool]], Tried],
 ) -> None:
-    # 8 bits cost 4^-4 of the damage with 4, float16 4^-8: over every limit but that of float.
     tried(lambda level, _: level == LEVELS - 1)
-    assert smallest(searched(damage=1e5)) is None
+    assert smallest(searched()) is None  # float16 cannot be had at no damage at all
+
+
+def test_levels_get_milder_to_the_last_which_damages_nothing() -> None:
+    made = searched(damage=1.0)
+    forms = [search.at_level(made, level).weights["w"] for level in range(LEVELS)]
+    bits = [choice.bits for choice in forms]
+    assert bits == sorted(bits)
+    # With 4 bits the damage is 1, with 8 it is 4**-4, with 16 it is 4**-8.
+    assert [bits.count(width) for width in (4, 8, 16, 32)] == [1, 14, 14, 21]
 
 
 def test_time_limit_ends_with_the_first_that_keeps_to_the_budget(
@@ -132,12 +140,12 @@ def test_time_limit_ends_with_the_first_that_keeps_to_the_budget(
     limits = Limits(time_limit_s=1e-9)
     seen = tried(lambda level, _: level > 10)
     found = smallest(searched(limits=limits))
-    assert (found and found.level, len(seen)) == (LEVELS // 2, 1)
+    assert (found and found.level, len(seen)) == ((LEVELS - 1) // 2, 1)
     seen.clear()
     tried(lambda level, _: level > 40)  # nothing is good enough before the third trial
     found = smallest(searched(limits=limits))
     assert found is not None
-    assert found.level == 42
+    assert found.level == 43
 
 
 def test_progress_ends_at_its_total(

@@ -148,8 +148,8 @@ def _fitted_array(array: Array, spec: InputSpec, specs: Sequence[InputSpec], pla
     changed = int(np.count_nonzero(is_wrong))
     if changed:
         raise misfit(
-            f"input {spec.name!r} is {array.dtype}, and {changed} of {array.size} values do not fit "
-            f"into {spec.dtype}",
+            f"input {spec.name!r} is {array.dtype}, and {changed} of {array.size} values do not "
+            f"fit into {spec.dtype}",
             place,
             specs,
             f"Make the samples {spec.dtype} yourself.",

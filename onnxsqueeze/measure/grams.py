@@ -187,4 +187,5 @@ def _rows(job: _Job, x: Array, samples: int, rng: np.random.Generator) -> Array:
     assert weight.linear is not None  # jobs are made of linear weights
     wanted = min(max(ROWS_PER_FEATURE * job.features, FEWEST_ROWS), MOST_ROWS)
     rows = weight.linear.rows(weight.node, x, weight.shape, -(-wanted // samples), rng)
-    return rows.astype(np.float32, copy=False)
+    finite = np.isfinite(rows).all(axis=(0, 2))  # one row of NaN would spoil the whole matrix
+    return (rows if finite.all() else rows[:, finite]).astype(np.float32, copy=False)

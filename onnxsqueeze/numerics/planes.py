@@ -1,8 +1,8 @@
-"""Codes of any width as planes of widths that a file can hold: 8 and 4 bits as they are, 2 and 1 packed.
+"""Codes of any width as planes that a file can hold: 8 and 4 bits as they are, 2 and 1 packed.
 
-A code of b bits is ``top · 2**r + rest``. The top plane is signed, 8 bits wide (b ≥ 8) or 4 (b ≥ 4); under
-4 bits there is none, and the code is stored without sign, ``2**(b−1)`` higher. The r bits of the rest are
-cut into unsigned planes of 4, 2 and 1 bits.
+A code of b bits is ``top · 2**r + rest``. The top plane is signed, 8 bits wide (b ≥ 8) or 4
+(b ≥ 4); under 4 bits there is none, and the code is stored without sign, ``2**(b−1)`` higher. The
+r bits of the rest are cut into unsigned planes of 4, 2 and 1 bits.
 """
 
 from __future__ import annotations
@@ -110,4 +110,5 @@ def packed(plane: Array, width: int) -> Array:
     padded = np.zeros(-(-flat.size // per_byte) * per_byte, np.uint8)
     padded[: flat.size] = flat
     shifts = (np.arange(per_byte) * width).astype(np.uint8)
-    return np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1)
+    result: Array = np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1)
+    return result

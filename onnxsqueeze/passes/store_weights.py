@@ -53,7 +53,7 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         check_fits(self.plan, stored, places)
         for name, choice in stored.items():
             graph, value = places[name]
-            if choice.form == "float" and choice.prune_below is None:
+            if choice.form == "float" and not choice.masked and choice.prune_below is None:
                 continue
             chain = _Chain(graph, name, taken, shared)
             output = self._stored(chain, value, choice)
@@ -194,7 +194,7 @@ def _typed(rows: Array, bits: int) -> Array:
 def _restored(
     chain: _Chain, codes: Codes, choice: WeightChoice, shape: tuple[int, ...]
 ) -> ir.Value:
-    """Cast · scale in float32, in the weight's shape or, with blocks, in one with an axis of block values."""
+    """Cast · scale in float32, in the weight's shape; with blocks first in one of blocks."""
     tensor = _typed(from_rows(codes.rows, shape, choice.axis), choice.bits)
     kept = chain.masked(tensor) if choice.masked else chain.constant("int", tensor)
     inner, scale_shape = _block_shapes(codes, choice, shape)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 import onnx_ir as ir
-from onnxscript import version_converter
 
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.graph import edit
@@ -24,6 +23,9 @@ def upgrade_opset(model: ir.Model) -> tuple[Change, ...]:
     before = model.opset_imports.get("", OPSET)
     if before >= OPSET:
         return ()
+    # Not above: it takes 40 MB and 0.3 s, and many models need no upgrade.
+    from onnxscript import version_converter
+
     logger = logging.getLogger("onnxscript.version_converter")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns where it uses the older converter

@@ -12,7 +12,6 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-import plotly.offline
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
@@ -72,7 +71,7 @@ def render(report: Report) -> str:
         install=_install(report),
         style=Markup(_asset("style.css")),
         script=Markup(_asset("script.js")),
-        plotly=Markup(plotly.offline.get_plotlyjs()) if drawn or spread else None,
+        plotly=_plotlyjs() if drawn or spread else None,
         figures=embedded({chart.id: chart.figure for chart in (*drawn, *spread)}),
     )
 
@@ -101,6 +100,13 @@ def _finite(data: Any) -> Any:
 
 def _asset(name: str) -> str:
     return resources.files("onnxsqueeze.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotlyjs() -> Markup:
+    import plotly.offline  # not above: only pages with charts need it
+
+    return Markup(plotly.offline.get_plotlyjs())
 
 
 @cache

@@ -184,7 +184,7 @@ def run_all(made: Any, feeds: Iterable[Feed]) -> list[dict[str, Array]]:
 
 
 def kept(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return copies of outputs, for keeping: an output itself holds on to its session's whole arena."""
+    """Return copies of outputs, to keep: an output itself holds its session's whole arena."""
     return {
         name: value.copy() if isinstance(value, np.ndarray) else value
         for name, value in outputs.items()

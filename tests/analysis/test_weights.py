@@ -18,14 +18,14 @@ CASES = {
                1, "linear", (1, 32, 16)),
     "Gemm": ("g (float[N,16] x) => (float[] y) <float[16,32] w> { y = Gemm (x, w) }",
              1, "linear", (1, 32, 16)),
-    "Gemm transB": ("g (float[N,16] x) => (float[] y) <float[32,16] w> {"
-                    " y = Gemm <transB = 1> (x, w) }", 0, "linear", (1, 32, 16)),
-    "Conv": ("g (float[N,8,4,4] x) => (float[] y) <float[16,4,3,3] w> {"
-             " y = Conv <group = 2> (x, w) }", 0, "linear", (2, 8, 36)),
+    "Gemm transB": (("g (float[N,16] x) => (float[] y) <float[32,16] w> {"
+                    " y = Gemm <transB = 1> (x, w) }"), 0, "linear", (1, 32, 16)),
+    "Conv": (("g (float[N,8,4,4] x) => (float[] y) <float[16,4,3,3] w> {"
+             " y = Conv <group = 2> (x, w) }"), 0, "linear", (2, 8, 36)),
     "Gather": ("g (int64[N] x) => (float[] y) <float[32,16] w> { y = Gather (w, x) }",
                0, "lookup", None),
-    "ConvTranspose": ("g (float[N,8,4,4] x) => (float[] y) <float[8,4,3,3] w> {"
-                      " y = ConvTranspose (x, w) }", 1, "linear", None),
+    "ConvTranspose": (("g (float[N,8,4,4] x) => (float[] y) <float[8,4,3,3] w> {"
+                      " y = ConvTranspose (x, w) }"), 1, "linear", None),
     "left factor": ("g (float[16,N] x) => (float[] y) <float[32,16] w> { y = MatMul (w, x) }",
                     0, "linear", None),
     "batched": ("g (float[2,N,16] x) => (float[] y) <float[2,16,16] w> { y = MatMul (x, w) }",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from onnxsqueeze.analysis.weights import weights
 from onnxsqueeze.facts.store import Store
@@ -91,7 +90,9 @@ def test_a_convolution_has_one_matrix_per_group(tmp_path):
     y = np.concatenate([run(model, feed)["y"] for feed in given]).astype(np.float64)
     y = y.reshape(-1, 2, 6, 9)
     expected = np.square(y).sum(axis=(0, 3)) / found.rows
-    np.testing.assert_allclose(np.einsum("gok,gkl,gol->go", w, found.matrix, w), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        np.einsum("gok,gkl,gol->go", w, found.matrix, w), expected, rtol=1e-4
+    )
 
 
 def test_kernels_of_another_shape_see_other_rows(tmp_path):
@@ -127,6 +128,16 @@ def test_only_matrix_products_of_the_main_graph_have_one(tmp_path):
     feed = {"x": random(3, 16), "c": np.array(True), "i": np.arange(3)}
     assert len(weights(model)[0]) == 3
     assert dict(measured(model, [feed], tmp_path)) == {}
+
+
+def test_rows_that_are_not_finite_are_left_out(tmp_path):
+    given = feeds(2)
+    given[1]["x"][3, 0], given[1]["x"][4, 5] = np.nan, -np.inf
+    found = measured(made(MLP), given, tmp_path)
+    rows = np.concatenate([feed["x"] for feed in given])
+    close(found["w"], rows[np.isfinite(rows).all(axis=1)])
+    nothing = measured(made(MLP), [{"x": np.full((2, 16), np.nan, np.float32)}], tmp_path / "2")
+    assert (nothing["w"].rows, nothing["w"].matrix.any()) == (0, False)
 
 
 def test_wide_weights_have_none(tmp_path, monkeypatch):

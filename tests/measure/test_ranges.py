@@ -131,9 +131,7 @@ def test_large_tensors_are_sampled_and_their_extremes_are_exact(size):
     stride = 1 + 2 * (size // (2 * SAMPLED))
     assert found.sample.total == -(-size // stride)
     assert 2 * SAMPLED / 3 <= found.sample.total < 2 * SAMPLED
-    np.testing.assert_array_equal(
-        found.sample.counts, counted(x[0, ::stride], found.sample)
-    )
+    np.testing.assert_array_equal(found.sample.counts, counted(x[0, ::stride], found.sample))
 
 
 def test_every_channel_of_an_even_number_is_sampled():

@@ -30,20 +30,20 @@ READERS = {
                {"x": (3, 32)}),
     "odd MatMul": ("g (float[N,27] x) => (float[N,11] y) <float[27,11] w> { y = MatMul (x, w) }",
                    {"x": (3, 27)}),
-    "Gemm": ("g (float[N,32] x) => (float[N,24] y) <float[24,32] w> {"
-             " y = Gemm <transB = 1> (x, w) }", {"x": (3, 32)}),
+    "Gemm": (("g (float[N,32] x) => (float[N,24] y) <float[24,32] w> {"
+             " y = Gemm <transB = 1> (x, w) }"), {"x": (3, 32)}),
     "Conv": ("g (float[N,4,6,6] x) => (float[] y) <float[16,4,3,3] w> { y = Conv (x, w) }",
              {"x": (2, 4, 6, 6)}),
-    "grouped Conv": ("g (float[N,8,6] x) => (float[] y) <float[32,4,3] w> {"
-                     " y = Conv <group = 2> (x, w) }", {"x": (2, 8, 6)}),
-    "ConvTranspose": ("g (float[N,4,6,6] x) => (float[] y) <float[4,16,3,3] w> {"
-                      " y = ConvTranspose (x, w) }", {"x": (2, 4, 6, 6)}),
-    "batched MatMul": ("g (float[2,3,16] x) => (float[] y) <float[2,16,12] w> {"
-                       " y = MatMul (x, w) }", {"x": (2, 3, 16)}),
-    "LSTM": ("g (float[5,1,16] x) => (float[] y, float[] h) <float[1,32,16] w, float[1,32,8] r> {"
-             " y, h = LSTM <hidden_size = 8> (x, w, r) }", {"x": (5, 1, 16)}),
-    "two readers": ("g (float[N,16] x) => (float[N,16] y) <float[16,16] w> {"
-                    " a = MatMul (x, w) b = Tanh (a) y = MatMul (b, w) }", {"x": (3, 16)}),
+    "grouped Conv": (("g (float[N,8,6] x) => (float[] y) <float[32,4,3] w> {"
+                     " y = Conv <group = 2> (x, w) }"), {"x": (2, 8, 6)}),
+    "ConvTranspose": (("g (float[N,4,6,6] x) => (float[] y) <float[4,16,3,3] w> {"
+                      " y = ConvTranspose (x, w) }"), {"x": (2, 4, 6, 6)}),
+    "batched MatMul": (("g (float[2,3,16] x) => (float[] y) <float[2,16,12] w> {"
+                       " y = MatMul (x, w) }"), {"x": (2, 3, 16)}),
+    "LSTM": (("g (float[5,1,16] x) => (float[] y, float[] h) <float[1,32,16] w, float[1,32,8] r> {"
+             " y, h = LSTM <hidden_size = 8> (x, w, r) }"), {"x": (5, 1, 16)}),
+    "two readers": (("g (float[N,16] x) => (float[N,16] y) <float[16,16] w> {"
+                    " a = MatMul (x, w) b = Tanh (a) y = MatMul (b, w) }"), {"x": (3, 16)}),
     "float16": (HALF_MATMUL, {"x": (3, 32)}),
     "Gather": ("g (int64[N] x) => (float[N,24] y) <float[32,24] w> { y = Gather (w, x) }", None),
 }  # fmt: skip
@@ -92,7 +92,9 @@ def choice_of(form, axis, threshold=0.1):
 
 
 def coded(planned, values):
-    return {name: codes(values[name], planned.weights[name], None) for name in needed(planned.weights)}
+    return {
+        name: codes(values[name], planned.weights[name], None) for name in needed(planned.weights)
+    }
 
 
 def expected(planned, values, rounded):
@@ -169,7 +171,9 @@ def test_the_loaded_weight_is_the_one_that_was_planned(reader, form):
 @pytest.mark.parametrize("reader", ["MatMul", "Gemm"])
 def test_blocks_along_the_summed_axis(reader, bits, masked):
     model, feed, axis = subject(reader)
-    one = choice("stored", bits, axis=axis, block=16, masked=masked, prune_below=0.1 if masked else None)
+    one = choice(
+        "stored", bits, axis=axis, block=16, masked=masked, prune_below=0.1 if masked else None
+    )
     copy, values = check(model, feed, plan(w=one))
     np.testing.assert_array_equal(restored(copy), values["w"])
 
@@ -204,8 +208,8 @@ def test_the_bit_mask_needs_no_new_opset(opset):
 
 # DequantizeLinear is a kernel of its own, and multiplies as above.
 PORTABLE = [
-    ("MatMul", 8, None), ("MatMul", 4, None), ("MatMul", 4, 16), ("Gemm", 4, 16), ("Gemm", 8, None),
-    ("Conv", 8, None), ("ConvTranspose", 8, None), ("LSTM", 8, None), ("float16", 8, None),
+    ("MatMul", 8, None), ("MatMul", 4, None), ("MatMul", 4, 16), ("Gemm", 4, 16),
+    ("Gemm", 8, None), ("Conv", 8, None), ("ConvTranspose", 8, None), ("LSTM", 8, None), ("float16", 8, None),
     ("float16", 4, 16),
 ]  # fmt: skip
 
@@ -331,8 +335,10 @@ def test_absent_weights_are_refused_by_name_before_anything_is_done():
     with pytest.raises(PlanError) as caught:
         StoreWeightsPass(plan(w=half, **absent), {})(model)
     assert str(caught.value).splitlines() == [
-        "the plan names 6 weight(s) that the model lacks: 'absent0', 'absent1', 'absent2', "
-        "'absent3', 'absent4', ...",
+        (
+            "the plan names 6 weight(s) that the model lacks: 'absent0', 'absent1', 'absent2', "
+            "'absent3', 'absent4', ..."
+        ),
         "  The plan was made for model sha256:000000000000.",
         "  Make a plan for this one: onnxsqueeze plan MODEL",
     ]

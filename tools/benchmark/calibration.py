@@ -6,6 +6,7 @@ Run as ``python -m benchmark.calibration WAY CASE_FOLDER`` this module is one of
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,6 @@ def plain(case: Case) -> None:
 
 def minmax(case: Case) -> None:
     """ONNX Runtime's MinMaxCalibrater over the same samples."""
-    import tempfile
-
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
 
@@ -48,7 +47,37 @@ def minmax(case: Case) -> None:
         calibrator.compute_data()
 
 
-WAYS: dict[str, Callable[[Case], None]] = {"plain run": plain, "ort minmax": minmax}
+def cleaned(case: Case) -> None:
+    """Clean the model as ``onnxsqueeze measure`` does first, and keep it beside the log."""
+    from onnxsqueeze.data import DataSettings
+    from onnxsqueeze.graph import io
+    from onnxsqueeze.measure.load import load
+
+    io.write(load(Path(case.model), DataSettings(case.folder / "calib.npz")).model, CLEAN)
+
+
+def streamed(case: Case) -> None:
+    """Calibrate the cleaned model on all samples: the pass that replaces a min-max calibration."""
+    from onnxsqueeze.data import open_samples
+    from onnxsqueeze.graph import io
+    from onnxsqueeze.graph.signature import signature
+    from onnxsqueeze.measure.collect import watched
+    from onnxsqueeze.measure.ranges import ranges
+    from onnxsqueeze.runtime.shapes import measured_shapes
+
+    model = io.read(CLEAN)
+    samples = open_samples(case.folder / "calib.npz", signature(model))
+    tensors, moments = watched(model, measured_shapes(model, samples[0]))
+    ranges(model, samples, tensors, moments=moments)
+
+
+CLEAN = Path(tempfile.gettempdir()) / "onnxsqueeze-calibration.onnx"
+WAYS: dict[str, Callable[[Case], None]] = {
+    "plain run": plain,
+    "ort minmax": minmax,
+    "onnxsqueeze cleaning": cleaned,
+    "onnxsqueeze calibration": streamed,
+}
 
 
 def commands(case: Case, out: Path) -> dict[str, list[str]]:
