@@ -406,7 +406,7 @@ def _search(
 ) -> Search:
     loaded = measured.loaded
     opset = loaded.model.graph.opset_imports.get("", 0)
-    possible = allowed(limits, opset, has_data=not loaded.is_synthetic)
+    possible = allowed(limits, opset, has_data=not loaded.is_synthetic, portable=target.portable)
     return Search(loaded.model, measured.facts, known, budget, target, possible, measured.store)
 
 

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+Width = Literal[2, 3, 4, 5, 6, 7, 8, 10, 12, 16]
+WIDTHS: tuple[Width, ...] = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -53,13 +56,13 @@ class Limits(Settings):
     """What must not be done, or not beyond a limit.
 
     Attributes:
-        bits: Bit widths that weights may be stored with.
+        bits: Bit widths that weights may be stored with; 16 is float16, the others are integers.
         keep: Regular expressions; an initializer or node whose whole name matches stays as it is.
         prune_below: Weights with a magnitude under this become zero; None prunes nothing.
         time_limit_s: Stop measuring after this many seconds and end with the best so far.
     """
 
-    bits: tuple[Literal[4, 8, 16], ...] = (4, 8, 16)
+    bits: tuple[Width, ...] = WIDTHS
     keep: tuple[str, ...] = ()
     prune_below: Annotated[float, Field(gt=0.0)] | None = None
     time_limit_s: Annotated[float, Field(gt=0.0)] | None = None

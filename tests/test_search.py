@@ -126,7 +126,7 @@ def test_plan_that_changes_nothing_is_none(
 
 
 def test_levels_get_milder_to_the_last_which_damages_nothing() -> None:
-    made = searched(damage=1.0)
+    made = searched(damage=1.0, limits=Limits(bits=(4, 8, 16)))
     forms = [search.at_level(made, level).weights["w"] for level in range(LEVELS)]
     bits = [choice.bits for choice in forms]
     assert bits == sorted(bits)

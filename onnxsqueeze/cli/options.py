@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import ValidationError
 
-from onnxsqueeze.config import Budget, Limits, Settings, Target
+from onnxsqueeze.config import WIDTHS, Budget, Limits, Settings, Target
 from onnxsqueeze.data import DataSettings, ImageSettings
 
 if sys.version_info >= (3, 11):
@@ -231,9 +231,9 @@ limit_options = _together(
     click.option(
         "--bits",
         type=NumbersType(int),
-        default="4,8,16",
+        default=",".join(str(width) for width in WIDTHS),
         show_default=True,
-        help="Bit widths that weights may be stored with.",
+        help="Bit widths that weights may be stored with; 16 is float16.",
     ),
     click.option(
         "--keep",

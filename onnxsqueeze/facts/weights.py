@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from onnxsqueeze.facts.records import Record
 
 
@@ -20,6 +22,8 @@ class WeightFacts(Record):
         not_finite: Number of NaN or infinite values.
         zeros: Number of values that are zero, or become zero under the pruning threshold.
         damage: Relative output error energy with four bits, None where it was not tried.
+        block_gain: For some numbers of values per scale, the noise of rounding with them as a part
+            of that with one scale per channel; empty where blocks are not possible.
         rows: Rows of its input that its Gram matrix is made of; 0 where there is none.
     """
 
@@ -34,6 +38,7 @@ class WeightFacts(Record):
     not_finite: int
     zeros: int = 0
     damage: float | None
+    block_gain: dict[int, float] = Field(default_factory=dict)
     rows: int
 
     @property

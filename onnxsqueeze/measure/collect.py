@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsqueeze import __version__
@@ -24,13 +26,19 @@ from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.op_latency import op_latencies
 from onnxsqueeze.measure.ranges import SMALLEST_OPSET, ranges
 from onnxsqueeze.measure.sensitivity import sensitivity
+from onnxsqueeze.numerics.grid import as_rows, largest_block, max_scale
 from onnxsqueeze.passes.round_weights import pruned
 from onnxsqueeze.progress import Progress, silent
 from onnxsqueeze.runtime.ort import engine
 from onnxsqueeze.runtime.shapes import measured_shapes
 
+Array = npt.NDArray[Any]
+
 TRIED_SAMPLES, TRIED_SAMPLES_LARGE = 4, 2
 """Samples that each weight is tried on; the same few for all, so that they compare."""
+BLOCKS = (32, 64, 128)
+"""Values per scale that are looked at, or the largest divisors of the features below them."""
+SMALLEST_BLOCK = 16
 LARGE_ELEMENTS = 30_000_000
 """A model whose tensors of one run have more elements than this is tried on fewer samples."""
 
@@ -183,8 +191,22 @@ def described(
         not_finite=not_finite,
         zeros=int(values.size - np.count_nonzero(values)),
         damage=damage.get(weight.name),
+        block_gain={} if not_finite else _block_gain(weight, values),
         rows=measured[weight.name].rows if weight.name in measured else 0,
     )
+
+
+def _block_gain(weight: Weight, values: Array) -> dict[int, float]:
+    """Return the mean square step of blocks, relative to one scale per channel, for matrices."""
+    if len(weight.shape) != 2:
+        return {}
+    rows = as_rows(values.astype(np.float32), weight.axis)
+    whole = float(np.square(max_scale(rows, 4)).mean())
+    blocks = {largest_block(rows.shape[1], wanted) for wanted in BLOCKS} - {None, rows.shape[1]}
+    return {
+        block: float(np.square(max_scale(rows, 4, block)).mean()) / whole
+        for block in sorted(b for b in blocks if b is not None and b >= SMALLEST_BLOCK)
+    }
 
 
 def watched(

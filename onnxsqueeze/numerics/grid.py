@@ -62,6 +62,16 @@ def largest_block(features: int, wanted: int | None) -> int | None:
     return None
 
 
+def code_type(bits: int) -> type[np.signedinteger[Any]]:
+    """Return the NumPy type that holds codes of ``bits`` bits.
+
+    Example:
+        >>> code_type(8).__name__, code_type(10).__name__
+        ('int8', 'int16')
+    """
+    return np.int8 if bits <= 8 else np.int16
+
+
 def limits(bits: int) -> tuple[int, int]:
     """Return the codes' lowest and highest value: [−127, 127] for 8 bits, [−8, 7] for 4.
 
@@ -165,7 +175,7 @@ def _error(values: Array, scale: Array, bits: int, weights: Array) -> Array:
 
 
 def to_grid(rows: Array, scale: Array, bits: int) -> Array:
-    """Return the nearest codes, int8, in the shape of ``rows``; beyond the ends is cut off.
+    """Return the nearest codes, in the shape of ``rows``; beyond the ends is cut off.
 
     Example:
         >>> to_grid(np.array([[0.26, -9.0]]), np.array([[0.5]]), bits=4).tolist()
@@ -174,7 +184,7 @@ def to_grid(rows: Array, scale: Array, bits: int) -> Array:
     low, high = limits(bits)
     blocked = rows.reshape(rows.shape[0], scale.shape[1], -1)
     codes = np.clip(np.rint(blocked / scale[:, :, None]), low, high)
-    return codes.astype(np.int8).reshape(rows.shape)
+    return codes.astype(code_type(bits)).reshape(rows.shape)
 
 
 def from_grid(codes: Array, scale: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxsqueeze.numerics.grid import limits
+from onnxsqueeze.numerics.grid import code_type, limits
 
 Array = npt.NDArray[Any]
 
@@ -47,7 +47,7 @@ def compensated(
         zeros: True where the code must be zero whatever the value, shape of ``rows``.
 
     Returns:
-        Codes, int8, shape (rows, features).
+        Codes, int8 or (over 8 bits) int16, shape (rows, features).
 
     Source:
         Frantar et al. 2023, GPTQ (arXiv:2210.17323), algorithm 1, with static groups and
@@ -60,7 +60,7 @@ def compensated(
     column_scale = np.repeat(scale, features // scale.shape[1], axis=1)[:, order]
     forced = None if zeros is None else zeros[:, order]
     upper = _inverse_factor(gram[np.ix_(order, order)])
-    codes = np.empty(weights.shape, np.int8)
+    codes = np.empty(weights.shape, code_type(bits))
     for start in range(0, features, COLUMNS_AT_ONCE):
         stop = min(start + COLUMNS_AT_ONCE, features)
         errors = np.empty((weights.shape[0], stop - start), np.float32)

@@ -30,7 +30,7 @@ class Codes:
     """A weight as integers.
 
     Attributes:
-        rows: Codes, int8, shape (channels, features); see ``numerics.grid.as_rows``.
+        rows: Codes, int8 or int16, shape (channels, features); see ``numerics.grid.as_rows``.
         scale: Scales, float32, shape (channels, features / block).
     """
 

@@ -4,7 +4,8 @@ The chain that restores a weight reads initializers only, so ONNX Runtime comput
 it loads the model, and the kernels see the same float weights as before:
 
 * ``float16``: Cast
-* ``stored``: Cast · scale, with blocks between two Reshapes
+* ``stored``: Cast · scale, with blocks between two Reshapes; codes of other widths than 8 and 4
+  bits are put together from planes (numerics/planes.py) first
 * ``masked``: the values that are not zero are gathered to the places that a bit mask names, first
 
 A DequantizeLinear is not folded but runs at every inference; it is written only where the plan
@@ -24,6 +25,7 @@ import onnx_ir as ir
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.graph import edit, walk
 from onnxsqueeze.numerics.grid import from_rows
+from onnxsqueeze.passes.chain import Chain
 from onnxsqueeze.passes.round_weights import Codes, pruned
 from onnxsqueeze.plan.types import Plan, WeightChoice
 
@@ -55,7 +57,7 @@ class StoreWeightsPass(ir.passes.InPlacePass):
             graph, value = places[name]
             if choice.form == "float" and not choice.masked and choice.prune_below is None:
                 continue
-            chain = _Chain(graph, name, taken, shared)
+            chain = Chain(graph, name, taken, shared)
             output = self._stored(chain, value, choice)
             if output is None:
                 modified = _set_pruned(value, choice) or modified
@@ -66,7 +68,7 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         edit.remove_unused(model)
         return ir.passes.PassResult(model, modified=modified)
 
-    def _stored(self, chain: _Chain, value: ir.Value, choice: WeightChoice) -> ir.Value | None:
+    def _stored(self, chain: Chain, value: ir.Value, choice: WeightChoice) -> ir.Value | None:
         assert value.const_value is not None  # ONNX: an initializer has a value and a type
         assert value.dtype is not None
         name, dtype = value.name or "", value.dtype
@@ -110,81 +112,10 @@ def check_fits(plan: Plan, names: Iterable[str], places: Mapping[str | None, Any
         )
 
 
-def _read_instead(graph: ir.Graph, value: ir.Value, chain: _Chain) -> None:
+def _read_instead(graph: ir.Graph, value: ir.Value, chain: Chain) -> None:
     """Let the weight's readers read the chain's output, and drop the weight."""
     edit.read_through(graph, value, chain.nodes)
     graph.initializers.pop(value.name or "")
-
-
-class _Chain:
-    """Nodes under construction, with their constants, all named after one weight."""
-
-    def __init__(
-        self,
-        graph: ir.Graph,
-        name: str,
-        taken: set[str],
-        shared: dict[tuple[ir.Graph, str], ir.Value],
-    ) -> None:
-        self.graph = graph
-        self.name = name
-        self.taken = taken
-        self._shared = shared
-        self.nodes: list[ir.Node] = []
-
-    def constant(self, part: str, values: Array) -> ir.Value:
-        return edit.add_initializer(
-            self.graph, f"{self.name}.{part}", np.ascontiguousarray(values), self.taken
-        )
-
-    def shared(self, part: str, values: Array) -> ir.Value:
-        """Return a constant that all weights of a graph use alike."""
-        key = self.graph, part
-        if key not in self._shared:
-            self._shared[key] = edit.add_initializer(self.graph, part, values, self.taken)
-        return self._shared[key]
-
-    def op(
-        self, kind: str, inputs: list[ir.Value], attributes: Mapping[str, Any] | None = None
-    ) -> ir.Value:
-        name = walk.unused_name(f"{self.name}.{len(self.nodes)}", self.taken)
-        output = ir.Value(name=name)
-        node = ir.node(kind, inputs, _plain(attributes), outputs=[output], name=name)
-        self.nodes.append(node)
-        return output
-
-    def shape(self, dims: tuple[int, ...]) -> ir.Value:
-        name = "shape." + "x".join(str(dim) for dim in dims)
-        return self.shared(name, np.array(dims, np.int64))
-
-    def masked(self, values: Array) -> ir.Value:
-        """Store a bit per value and the values that are not zero; return all in their shape."""
-        flat = values.ravel()
-        kept = flat != 0
-        bits = self.constant("mask", np.packbits(kept, bitorder="little"))
-        some = self.constant("some", np.concatenate([flat[:1] * 0, flat[kept]]))
-        if flat.dtype == ml_dtypes.int4:  # ONNX Runtime gathers no 4-bit values
-            some = self.op("Cast", [some], {"to": ir.DataType.INT8})
-        column = self.op("Unsqueeze", [bits, self.shared("mask.last", np.array([1], np.int64))])
-        # Bit k goes to the top, which drops those above it, and then to the bottom.
-        up = self.shared("mask.up", np.arange(7, -1, -1, dtype=np.uint8)[None])
-        top = self.op("BitShift", [column, up], {"direction": "LEFT"})
-        down = self.shared("mask.down", np.array([[7]], np.uint8))
-        one = self.op("BitShift", [top, down], {"direction": "RIGHT"})
-        line = self.op(
-            "Reshape", [self.op("Cast", [one], {"to": ir.DataType.INT32}), self.shape((-1,))]
-        )
-        zero = self.shared("mask.zero", np.array(0, np.int64))
-        place = self.op("Mul", [self.op("CumSum", [line, zero]), line])
-        if flat.size % 8:
-            first = self.shared("mask.first", np.array([0], np.int64))
-            place = self.op("Slice", [place, first, self.shape((flat.size,)), first])
-        spread = self.op("Gather", [some, place], {"axis": 0})
-        return self.op("Reshape", [spread, self.shape(values.shape)])
-
-
-def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {k: int(v) if isinstance(v, ir.DataType) else v for k, v in (attributes or {}).items()}
 
 
 def _typed(rows: Array, bits: int) -> Array:
@@ -192,16 +123,19 @@ def _typed(rows: Array, bits: int) -> Array:
 
 
 def _restored(
-    chain: _Chain, codes: Codes, choice: WeightChoice, shape: tuple[int, ...]
+    chain: Chain, codes: Codes, choice: WeightChoice, shape: tuple[int, ...]
 ) -> ir.Value:
     """Cast · scale in float32, in the weight's shape; with blocks first in one of blocks."""
-    tensor = _typed(from_rows(codes.rows, shape, choice.axis), choice.bits)
-    kept = chain.masked(tensor) if choice.masked else chain.constant("int", tensor)
+    tensor = from_rows(codes.rows, shape, choice.axis)
     inner, scale_shape = _block_shapes(codes, choice, shape)
     scale = from_rows_of_blocks(codes.scale, choice, len(shape)).reshape(scale_shape)
     stored = chain.constant("scale", scale.astype(ml_dtypes.bfloat16))
     factor = chain.op("Cast", [stored], {"to": ir.DataType.FLOAT})
-    value = chain.op("Cast", [kept], {"to": ir.DataType.FLOAT})
+    if choice.masked:
+        some = chain.masked(_typed(tensor, choice.bits))
+        value = chain.op("Cast", [some], {"to": ir.DataType.FLOAT})
+    else:
+        value = chain.coded(tensor, choice.bits)
     if inner != shape:
         value = chain.op("Reshape", [value, chain.shape(inner)])
     value = chain.op("Mul", [value, factor])
@@ -232,7 +166,7 @@ def _block_shapes(
 
 
 def _dequantized(
-    chain: _Chain, codes: Codes, choice: WeightChoice, shape: tuple[int, ...]
+    chain: Chain, codes: Codes, choice: WeightChoice, shape: tuple[int, ...]
 ) -> ir.Value:
     """DequantizeLinear with float32 scales: the standard spelling."""
     tensor = chain.constant("int", _typed(from_rows(codes.rows, shape, choice.axis), choice.bits))

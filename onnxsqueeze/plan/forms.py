@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from onnxsqueeze.config import Limits
 from onnxsqueeze.facts.weights import WeightFacts
-from onnxsqueeze.numerics.grid import largest_block
+from onnxsqueeze.numerics.planes import planes
+from onnxsqueeze.plan.types import MASKED_WIDTHS
 
 FLOAT16_LARGEST = 65504.0
 NODE_BYTES = 90
 """What one restoring node takes in the file: operator, attributes, and three names."""
-BLOCK = 32
-"""Values per scale of a 4-bit matrix; convolutions spend the bytes better on bits."""
+MOST_BITS_IN_BLOCKS = 5
+"""With more bits than this, more scales cost more bytes than another bit."""
 MASK_NODES = 10
 """Nodes that spread the values that are not zero over the places that a bit mask names."""
 MOST_DAMAGE = 1e6
@@ -52,10 +53,11 @@ def forms(weight: WeightFacts, limits: Limits) -> tuple[Form, ...]:
     options = [_form(weight, "float", 32, None)]
     if 16 in limits.bits and weight.item_bytes > 2 and weight.largest <= FLOAT16_LARGEST:
         options.append(_form(weight, "float16", 16, None))
-    for bits in sorted({8, 4} & set(limits.bits), reverse=True):
+    for bits in sorted({*limits.bits} - {16}, reverse=True):
         never_reached = weight.damage == 0 and NEVER_REACHED_BITS in limits.bits
         if bits >= NEVER_REACHED_BITS or not never_reached:
-            options.append(_form(weight, "stored", bits, _block(weight, bits)))
+            options += [_form(weight, "stored", bits, block) for block in _blocks(weight, bits)]
+    options.sort(key=lambda option: (option.damage, option.size_bytes))
     smaller: list[Form] = []
     for option in options:  # from least to most damaging
         if not smaller or option.size_bytes < smaller[-1].size_bytes:
@@ -68,23 +70,31 @@ def _form(weight: WeightFacts, form: str, bits: int, block: int | None) -> Form:
     if not damage <= MOST_DAMAGE:  # NaN too
         damage = MOST_DAMAGE
     # float16 keeps 11 bits of each value by itself: its noise lies below that of a 12-bit grid.
-    expected = {"float": 0.0, "float16": damage * 4.0**-8}.get(form, damage * 4.0 ** (4 - bits))
+    expected = {"float": 0.0, "float16": damage * 4.0**-8.5}.get(form, damage * 4.0 ** (4 - bits))
+    if block is not None:
+        expected *= weight.block_gain.get(block, 1.0)
     width = 8 * weight.item_bytes if form == "float" else bits
     scales, nodes = 0, 0 if form == "float" else 1
     if form == "stored":
         scales = weight.channels * (weight.features // block if block else 1)
-        nodes = 5 if block else 3
+        nodes = _nodes(bits) + (2 if block else 0)
     rest = 2 * scales + nodes * NODE_BYTES
     dense = (weight.count * width + 7) // 8 + rest
     some = (weight.count - weight.zeros) * width
     sparse = (some + weight.count + 7) // 8 + rest + MASK_NODES * NODE_BYTES
-    return Form(form, bits, block, sparse < dense, min(dense, sparse), expected)
+    is_masked = sparse < dense and (form != "stored" or bits in MASKED_WIDTHS)
+    return Form(form, bits, block, is_masked, sparse if is_masked else dense, expected)
 
 
-def _block(weight: WeightFacts, bits: int) -> int | None:
-    """Return the values per scale: 4-bit matrices have blocks, all else one scale per channel."""
-    has_ends = weight.axis in (0, len(weight.shape) - 1)
-    if bits > 4 or len(weight.shape) != 2 or not has_ends:
-        return None
-    block = largest_block(weight.features, BLOCK)
-    return block if block and block >= 16 and block < weight.features else None
+def _nodes(bits: int) -> int:
+    """Return the nodes that make values of codes: two casts and a product, and those of planes."""
+    cut = planes(bits)
+    per_plane = {4: 3, 2: 9, 1: 9}
+    return 3 + sum(per_plane[width] for width in cut.rest) + (1 if cut.offset else 0)
+
+
+def _blocks(weight: WeightFacts, bits: int) -> tuple[int | None, ...]:
+    """Return the values per scale that are possible: matrices of few bits may have blocks."""
+    if bits > MOST_BITS_IN_BLOCKS:
+        return (None,)
+    return (None, *weight.block_gain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnxsqueeze.config import Limits, Target
 from onnxsqueeze.facts.bundle import Facts
+from onnxsqueeze.numerics.planes import planes
 from onnxsqueeze.plan.choose import choose
 from onnxsqueeze.plan.types import Plan
 
@@ -34,17 +35,26 @@ def make_plan(facts: Facts, target: Target, limits: Limits, *, damage_limit: flo
     )
 
 
-def allowed(limits: Limits, opset: int, *, has_data: bool) -> Limits:
+def allowed(limits: Limits, opset: int, *, has_data: bool, portable: bool) -> Limits:
     """Return the limits without what this model cannot hold, or nobody could answer for.
 
-    Without samples nothing is known of the damage, so 4 bits are used only if nothing else is
-    allowed.
+    Without samples nothing is known of the damage, so less than 8 bits are used only if nothing
+    else is allowed. DequantizeLinear, the portable spelling, knows 4 and 8 bits.
 
     Example:
-        >>> allowed(Limits(), opset=13, has_data=True).bits
-        (8, 16)
+        >>> allowed(Limits(), opset=13, has_data=True, portable=False).bits
+        (2, 3, 8, 10, 16)
     """
-    bits = limits.bits
-    if opset < INT4_OPSET or (not has_data and bits != (4,)):
-        bits = tuple(width for width in bits if width != 4)
-    return limits.model_copy(update={"bits": bits})
+    bits = set(limits.bits)
+    if opset < INT4_OPSET:
+        bits -= {width for width in bits if width < 16 and 4 in _plane_widths(width)}
+    if portable:
+        bits &= {4, 8, 16}
+    if not has_data:
+        bits = {width for width in bits if width >= 8} or bits
+    return limits.model_copy(update={"bits": tuple(sorted(bits))})
+
+
+def _plane_widths(bits: int) -> tuple[int, ...]:
+    cut = planes(bits)
+    return (cut.top, *cut.rest)

@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from onnxsqueeze.config import WIDTHS
 from onnxsqueeze.errors import PlanError
 
 SCHEMA = 1
+MASKED_WIDTHS = (4, 8)
+"""Widths of codes that can stand behind a bit mask."""
 
 
 class _Data(BaseModel):
@@ -24,7 +27,7 @@ class WeightChoice(_Data):
         form: ``float`` as it is; ``float16`` stored, made float when the model loads; ``stored``
             as integers, made float when the model loads; ``qdq`` as integers that an integer
             kernel reads.
-        bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 8 or 4 otherwise.
+        bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 8 for ``qdq``.
         axis: Axis whose entries have their own scales; None for one scale.
         block: Values per scale along the axis that is summed over; None for one scale per
             ``axis`` entry.
@@ -36,7 +39,7 @@ class WeightChoice(_Data):
     """
 
     form: Literal["float", "float16", "stored", "qdq"]
-    bits: Literal[4, 8, 16, 32]
+    bits: Literal[2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32]
     axis: int | None = None
     block: Annotated[int, Field(ge=2)] | None = None
     rounding: Literal["nearest", "compensated"] = "nearest"
@@ -46,10 +49,13 @@ class WeightChoice(_Data):
 
     @model_validator(mode="after")
     def _can_be_carried_out(self) -> WeightChoice:
-        widths = {"float": (32,), "float16": (16,)}.get(self.form, (4, 8))
+        only = {"float": (32,), "float16": (16,), "qdq": (8,)}
+        widths = only.get(self.form, tuple(width for width in WIDTHS if width < 16))
         if self.bits not in widths:
             wanted = " or ".join(str(width) for width in widths)
             raise ValueError(f"form {self.form} has {wanted} bits, not {self.bits}")
+        if self.masked and self.form == "stored" and self.bits not in MASKED_WIDTHS:
+            raise ValueError(f"a bit mask goes with 4 or 8 bits, not {self.bits}")
         if self.block is not None and self.axis is None:
             raise ValueError("a block needs an axis whose entries have their own scales")
         return self

@@ -59,7 +59,7 @@ CASES = [
     _option("drop of 150%", "between 0% and 100%", "--max-drop", "150%"),
     _option("drop below zero", "between 0% and 100%", "--max-drop=-1%"),
     _option("drop is a word", "no number", "--max-drop", "little"),
-    _option("5 bits", "--bits", "--bits", "5"),
+    _option("9 bits", "--bits", "--bits", "9"),
     _option("bits are words", "not of the form", "--bits", "few"),
     _option("keep is no pattern", r"--keep.*'w\('", "--keep", "w("),
     _option("prune below nothing", "prune-below", "--prune-below", "0"),

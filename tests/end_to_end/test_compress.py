@@ -26,11 +26,6 @@ def mlp() -> Shipped:
     return Shipped("digits_mlp")
 
 
-@pytest.fixture
-def cnn() -> Shipped:
-    return Shipped("digits_cnn")
-
-
 def eight_bit_bytes(shipped: Shipped) -> int:
     """Bytes if each matrix or kernel took 8 bits a value, with a float16 scale per row.
 
@@ -49,7 +44,7 @@ def eight_bit_bytes(shipped: Shipped) -> int:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_size_keeps_the_accuracy_on_labels(name: str, tmp_path: Path) -> None:
-    shipped, limit = Shipped(name), 300
+    shipped, limit = Shipped(name), 200
     data = DataSettings(source=shipped.calibration, evaluation=shipped.evaluation, limit=limit)
     made = shipped.compressed(tmp_path, data, budget=Budget(metric="accuracy"))
     assert made.is_met
@@ -107,12 +102,12 @@ def test_portable_is_spelled_in_dequantize_linear(mlp: Shipped, tmp_path: Path) 
     assert {node.domain for node in walk.nodes(model)} == {""}
 
 
-def test_without_data_weights_are_stored_in_8_bits_and_nothing_is_claimed(
+def test_without_data_no_weight_gets_few_bits_and_nothing_is_claimed(
     mlp: Shipped, tmp_path: Path
 ) -> None:
     made = mlp.compressed(tmp_path, DataSettings(), objective="balanced")
     assert made.is_met
-    assert {c.bits for c in made.plan.weights.values()} <= {8, 16, 32}
+    assert min(c.bits for c in made.plan.weights.values()) >= 8
     assert {c.rounding for c in made.plan.weights.values()} == {"nearest"}
     assert made.plan.activations == {}
     assert any("random" in note for note in made.report.notes)
@@ -145,8 +140,8 @@ def test_kept_weights_are_the_same_bytes(mlp: Shipped, tmp_path: Path) -> None:
     assert [row.subject for row in made.report.left_alone if "--keep" in row.reason] == [kept]
 
 
-def test_only_the_allowed_bits_are_used(cnn: Shipped, tmp_path: Path) -> None:
-    made = cnn.compressed(tmp_path, limits=Limits(bits=(8,)))
+def test_only_the_allowed_bits_are_used(mlp: Shipped, tmp_path: Path) -> None:
+    made = mlp.compressed(tmp_path, limits=Limits(bits=(8,)))
     assert made.is_met
     used = {(c.form, c.bits) for c in made.plan.weights.values()}
     assert ("stored", 8) in used <= {("stored", 8), ("float", 32)}
@@ -169,12 +164,12 @@ def test_no_budget_writes_the_original_and_exits_with_9(
     assert files.load_json(run / "report.json").verdict == "not met"
 
 
-def test_run_folder_is_used_again(cnn: Shipped, tmp_path: Path) -> None:
-    first = cnn.compressed(tmp_path)
+def test_run_folder_is_used_again(mlp: Shipped, tmp_path: Path) -> None:
+    first = mlp.compressed(tmp_path)
     content = first.output.read_bytes()
-    facts = tmp_path / "digits_cnn.squeeze" / "facts"
+    facts = tmp_path / "digits_mlp.squeeze" / "facts"
     times = {path: path.stat().st_mtime_ns for path in facts.rglob("record.json")}
-    second = cnn.compressed(tmp_path)
+    second = mlp.compressed(tmp_path)
     assert second.output.read_bytes() == content
     assert {path: path.stat().st_mtime_ns for path in facts.rglob("record.json")} == times
     assert second.report.seconds["search"] < first.report.seconds["search"]
