@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from onnxsqueeze.config import Budget, Limits, Target
+from onnxsqueeze.config import WIDTHS, Budget, Limits, Target
 
 
 def test_defaults():
     assert Budget() == Budget(max_drop=0.01, metric="auto", seed=0)
     assert Target() == Target(objective="balanced", provider="cpu", threads=1, portable=False)
-    assert Limits() == Limits(bits=(4, 8, 16), keep=(), prune_below=None, time_limit_s=None)
+    assert Limits() == Limits(bits=WIDTHS, keep=(), prune_below=None, time_limit_s=None)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_defaults():
         (Budget, "seed", -1),
         (Target, "objective", "speed"),
         (Target, "threads", 0),
-        (Limits, "bits", (2,)),
+        (Limits, "bits", (9,)),
         (Limits, "keep", ("(",)),
         (Limits, "prune_below", 0.0),
         (Limits, "time_limit_s", -1.0),

@@ -24,6 +24,8 @@ class WeightFacts(Record):
         damage: Relative output error energy with four bits, None where it was not tried.
         block_gain: For some numbers of values per scale, the noise of rounding with them as a part
             of that with one scale per channel; empty where blocks are not possible.
+        column_gain: The same for a scale per column beside the one per channel; 1 where that does
+            not help or is not possible.
         rows: Rows of its input that its Gram matrix is made of; 0 where there is none.
     """
 
@@ -39,6 +41,7 @@ class WeightFacts(Record):
     zeros: int = 0
     damage: float | None
     block_gain: dict[int, float] = Field(default_factory=dict)
+    column_gain: float = 1.0
     rows: int
 
     @property

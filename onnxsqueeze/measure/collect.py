@@ -25,7 +25,8 @@ from onnxsqueeze.measure.grams import grams
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.op_latency import op_latencies
 from onnxsqueeze.measure.ranges import SMALLEST_OPSET, ranges
-from onnxsqueeze.measure.sensitivity import sensitivity
+from onnxsqueeze.measure.sensitivity import TRIED_BITS, sensitivity
+from onnxsqueeze.numerics.columns import FEWEST_FEATURES, column_scale
 from onnxsqueeze.numerics.grid import as_rows, largest_block, max_scale
 from onnxsqueeze.passes.round_weights import pruned
 from onnxsqueeze.progress import Progress, silent
@@ -39,6 +40,8 @@ TRIED_SAMPLES, TRIED_SAMPLES_LARGE = 4, 2
 BLOCKS = (32, 64, 128)
 """Values per scale that are looked at, or the largest divisors of the features below them."""
 SMALLEST_BLOCK = 16
+LEAST_COLUMN_GAIN = 0.9
+"""Scales of columns that leave more of the noise than this are not worth their bytes."""
 LARGE_ELEMENTS = 30_000_000
 """A model whose tensors of one run have more elements than this is tried on fewer samples."""
 
@@ -192,6 +195,7 @@ def described(
         zeros=int(values.size - np.count_nonzero(values)),
         damage=damage.get(weight.name),
         block_gain={} if not_finite else _block_gain(weight, values),
+        column_gain=1.0 if not_finite else _column_gain(weight, values, measured),
         rows=measured[weight.name].rows if weight.name in measured else 0,
     )
 
@@ -201,12 +205,28 @@ def _block_gain(weight: Weight, values: Array) -> dict[int, float]:
     if len(weight.shape) != 2:
         return {}
     rows = as_rows(values.astype(np.float32), weight.axis)
-    whole = float(np.square(max_scale(rows, 4)).mean())
+    whole = _mean_square(max_scale(rows, 4))
     blocks = {largest_block(rows.shape[1], wanted) for wanted in BLOCKS} - {None, rows.shape[1]}
     return {
-        block: float(np.square(max_scale(rows, 4, block)).mean()) / whole
+        block: _mean_square(max_scale(rows, 4, block)) / whole
         for block in sorted(b for b in blocks if b is not None and b >= SMALLEST_BLOCK)
     }
+
+
+def _mean_square(scale: Array) -> float:
+    return float(np.square(scale.astype(np.float64)).mean())  # float32 may lose small squares
+
+
+def _column_gain(weight: Weight, values: Array, measured: Mapping[str, Gram]) -> float:
+    """Return the noise left with scales of columns, 1 where they do not pay."""
+    rows = as_rows(values.astype(np.float32), weight.axis)
+    if rows.shape[1] < FEWEST_FEATURES:
+        return 1.0
+    importance = None
+    if weight.name in measured:
+        importance = np.einsum("gkk->k", measured[weight.name].matrix)
+    gain = column_scale(rows, TRIED_BITS, None, importance)[1]
+    return gain if gain < LEAST_COLUMN_GAIN else 1.0
 
 
 def watched(

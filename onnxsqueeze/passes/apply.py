@@ -101,14 +101,15 @@ def _rounded(
         key = _key(plan, name, choice, grams)
         saved = None if store is None else store.get("codes", key)
         if saved is not None:
-            found[name] = Codes(
-                np.asarray(saved.arrays["rows"]), np.asarray(saved.arrays["scale"])
-            )
+            arrays = {kind: np.asarray(array) for kind, array in saved.arrays.items()}
+            found[name] = Codes(arrays["rows"], arrays["scale"], arrays.get("column"))
         else:
             gram = grams.get(name) if choice.rounding == "compensated" else None
             found[name] = _coded(name, tensor.numpy(), choice, gram)
             if store is not None:
-                arrays = {"rows": found[name].rows, "scale": found[name].scale}
+                arrays = {
+                    kind: array for kind, array in vars(found[name]).items() if array is not None
+                }
                 store.put("codes", key, {}, arrays)
         if progress is not None:
             progress(number + 1, len(names))

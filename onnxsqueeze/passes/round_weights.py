@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze.numerics.columns import column_scale
 from onnxsqueeze.numerics.grid import (
     as_rows,
     from_grid,
@@ -32,14 +33,17 @@ class Codes:
     Attributes:
         rows: Codes, int8 or int16, shape (channels, features); see ``numerics.grid.as_rows``.
         scale: Scales, float32, shape (channels, features / block).
+        column: Scales of the columns, float32, shape (features,); None where they are all 1.
     """
 
     rows: Array
     scale: Array
+    column: Array | None = None
 
     def values(self, shape: tuple[int, ...], axis: int | None) -> Array:
         """Return the values that the codes stand for, float32, in the weight's own shape."""
-        return from_rows(from_grid(self.rows, self.scale), shape, axis)
+        rows = from_grid(self.rows, self.scale)
+        return from_rows(rows if self.column is None else rows * self.column, shape, axis)
 
 
 def pruned(weight: Array, below: float | None) -> Array:
@@ -66,12 +70,27 @@ def codes(weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
     values = pruned(weight.astype(np.float32), choice.prune_below)
     rows = as_rows(values, choice.axis)
     zeros = rows == 0 if choice.prune_below is not None else None
-    groups = 1 if gram is None else gram.matrix.shape[0]
+    matrices = None if gram is None else gram.matrix.astype(np.float64)
+    column = _column(rows, choice, matrices)
+    if column is not None:
+        rows = rows / column
+        matrices = None if matrices is None else matrices * np.outer(column, column)
+    groups = 1 if matrices is None else len(matrices)
     parts = [
-        _group(part, choice, None if gram is None else gram.matrix[index], gram, mask)
+        _group(part, choice, None if matrices is None else matrices[index], gram, mask)
         for index, (part, mask) in enumerate(_split(rows, zeros, groups))
     ]
-    return Codes(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+    whole, scale = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+    return Codes(whole, scale, column)
+
+
+def _column(rows: Array, choice: WeightChoice, matrices: Array | None) -> Array | None:
+    if not choice.columns:
+        return None
+    importance = None if matrices is None else np.einsum("gkk->k", matrices) / len(matrices)
+    if importance is not None:
+        importance = np.maximum(importance, 0)
+    return to_bfloat16(column_scale(rows, choice.bits, choice.block, importance)[0])
 
 
 def _split(rows: Array, zeros: Array | None, groups: int) -> list[tuple[Array, Array | None]]:
@@ -84,7 +103,7 @@ def _group(
     rows: Array, choice: WeightChoice, matrix: Array | None, gram: Gram | None, zeros: Array | None
 ) -> tuple[Array, Array]:
     importance = None if matrix is None else np.maximum(np.diag(matrix), 0)
-    if choice.bits == 8 and matrix is None:
+    if choice.bits >= 8 and matrix is None:
         scale = max_scale(rows, choice.bits, choice.block)
     else:
         scale = mse_scale(rows, choice.bits, choice.block, importance)
@@ -92,8 +111,7 @@ def _group(
         scale = to_bfloat16(scale)
     if choice.rounding == "nearest" or matrix is None or gram is None:
         return to_grid(rows, scale, choice.bits), scale
-    hessian = damped(matrix.astype(np.float64), gram.rows)
-    return compensated(rows, hessian, scale, choice.bits, zeros), scale
+    return compensated(rows, damped(matrix, gram.rows), scale, choice.bits, zeros), scale
 
 
 def needed(choices: Mapping[str, WeightChoice]) -> tuple[str, ...]:

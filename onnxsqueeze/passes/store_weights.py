@@ -4,8 +4,8 @@ The chain that restores a weight reads initializers only, so ONNX Runtime comput
 it loads the model, and the kernels see the same float weights as before:
 
 * ``float16``: Cast
-* ``stored``: Cast · scale, with blocks between two Reshapes; codes of other widths than 8 and 4
-  bits are put together from planes (numerics/planes.py) first
+* ``stored``: Cast · scale · column's scale, with blocks between two Reshapes; codes of other widths
+  than 8 and 4 bits are put together from planes (numerics/planes.py) first
 * ``masked``: the values that are not zero are gathered to the places that a bit mask names, first
 
 A DequantizeLinear is not folded but runs at every inference; it is written only where the plan
@@ -139,7 +139,21 @@ def _restored(
     if inner != shape:
         value = chain.op("Reshape", [value, chain.shape(inner)])
     value = chain.op("Mul", [value, factor])
-    return chain.op("Reshape", [value, chain.shape(shape)]) if inner != shape else value
+    if inner != shape:
+        value = chain.op("Reshape", [value, chain.shape(shape)])
+    return (
+        value if codes.column is None else _with_columns(chain, value, codes.column, choice, shape)
+    )
+
+
+def _with_columns(
+    chain: Chain, value: ir.Value, column: Array, choice: WeightChoice, shape: tuple[int, ...]
+) -> ir.Value:
+    assert choice.axis is not None  # plan/types.py: scales of columns go with an axis
+    axis = choice.axis % len(shape)
+    line = from_rows(column[None], (*shape[:axis], 1, *shape[axis + 1 :]), axis)
+    stored = chain.constant("column", line.astype(ml_dtypes.bfloat16))
+    return chain.op("Mul", [value, chain.op("Cast", [stored], {"to": ir.DataType.FLOAT})])
 
 
 def from_rows_of_blocks(scale: Array, choice: WeightChoice, rank: int) -> Array:

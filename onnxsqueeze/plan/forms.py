@@ -78,6 +78,9 @@ def _form(weight: WeightFacts, form: str, bits: int, block: int | None) -> Form:
     if form == "stored":
         scales = weight.channels * (weight.features // block if block else 1)
         nodes = _nodes(bits) + (2 if block else 0)
+        if weight.column_gain < 1:
+            scales, nodes = scales + weight.features, nodes + 2
+            expected *= weight.column_gain
     rest = 2 * scales + nodes * NODE_BYTES
     dense = (weight.count * width + 7) // 8 + rest
     some = (weight.count - weight.zeros) * width

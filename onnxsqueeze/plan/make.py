@@ -27,10 +27,13 @@ def make_plan(facts: Facts, target: Target, limits: Limits, *, damage_limit: flo
         notes.append(
             "no samples were given: weights only, rounded to the nearest; activations stay float"
         )
+    weights = facts.weights
+    if target.portable:  # DequantizeLinear has no scales of columns
+        weights = tuple(weight.model_copy(update={"column_gain": 1.0}) for weight in weights)
     return Plan(
         model_sha256=facts.model_sha256,
         portable=target.portable,
-        weights=choose(facts.weights, damage_limit, limits),
+        weights=choose(weights, damage_limit, limits),
         notes=tuple(notes),
     )
 

@@ -31,6 +31,7 @@ class WeightChoice(_Data):
         axis: Axis whose entries have their own scales; None for one scale.
         block: Values per scale along the axis that is summed over; None for one scale per
             ``axis`` entry.
+        columns: Whether each column has a scale, too: only ``stored``, and not ``portable``.
         rounding: ``nearest``, or ``compensated``: each column's rounding error is made up for in
             the columns that follow, by the Gram matrix of the inputs.
         prune_below: Values with a smaller magnitude become zero first; None prunes nothing.
@@ -42,6 +43,7 @@ class WeightChoice(_Data):
     bits: Literal[2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32]
     axis: int | None = None
     block: Annotated[int, Field(ge=2)] | None = None
+    columns: bool = False
     rounding: Literal["nearest", "compensated"] = "nearest"
     prune_below: Annotated[float, Field(gt=0.0)] | None = None
     masked: bool = False
@@ -56,6 +58,8 @@ class WeightChoice(_Data):
             raise ValueError(f"form {self.form} has {wanted} bits, not {self.bits}")
         if self.masked and self.form == "stored" and self.bits not in MASKED_WIDTHS:
             raise ValueError(f"a bit mask goes with 4 or 8 bits, not {self.bits}")
+        if self.columns and (self.form != "stored" or self.axis is None):
+            raise ValueError("scales of columns go with form stored and an axis")
         if self.block is not None and self.axis is None:
             raise ValueError("a block needs an axis whose entries have their own scales")
         return self

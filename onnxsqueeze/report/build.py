@@ -152,7 +152,7 @@ def _restored_bytes(model: ir.Model) -> dict[str, int]:
     }
 
 
-PARTS = ("int", "bits4", "bits2", "bits1", "scale", "zero", "half", "mask", "some")
+PARTS = ("int", "bits4", "bits2", "bits1", "scale", "column", "zero", "half", "mask", "some")
 """Endings of the tensors that a weight is stored as; see passes/store_weights.py."""
 
 

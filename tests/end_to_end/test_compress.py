@@ -44,7 +44,7 @@ def eight_bit_bytes(shipped: Shipped) -> int:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_size_keeps_the_accuracy_on_labels(name: str, tmp_path: Path) -> None:
-    shipped, limit = Shipped(name), 200
+    shipped, limit = Shipped(name), 120
     data = DataSettings(source=shipped.calibration, evaluation=shipped.evaluation, limit=limit)
     made = shipped.compressed(tmp_path, data, budget=Budget(metric="accuracy"))
     assert made.is_met

@@ -93,6 +93,23 @@ def test_weights_that_are_not_finite_are_not_tried(tmp_path):
     assert good.not_finite == 0
 
 
+def test_blocks_gain_the_part_of_the_noise_that_finer_scales_save(tmp_path):
+    v = np.ones((128, 8), np.float32)
+    v[:32] *= 4  # one block of 32 of four has steps four times as wide
+    text = PLAIN.replace("16,32] w, float[32,8] v", "16,128] w, float[128,8] v")
+    for factor in (1.0, 1e-36):
+        facts = collect(
+            subject(2, model=made(text, v=v * np.float32(factor))),
+            Store(tmp_path / str(factor)),
+            with_integers=False,
+        )
+        gains = {row.name: row.block_gain for row in facts.weights}
+        assert gains["w"] == {}  # 16 features: one block
+        if factor == 1.0:
+            assert gains["v"] == {32: (16 + 3) / 64, 64: (16 + 1) / 32}
+        assert all(0 < gain <= 1 for gain in gains["v"].values())
+
+
 def test_zeros_are_counted_as_pruning_would_leave_them(tmp_path):
     w = random(16, 32)
     w[:2] = 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,6 +20,7 @@ from onnxsqueeze.numerics.grid import (
     to_grid,
 )
 
+REPEATABLE = settings(deadline=None, derandomize=True)
 MATRICES = hnp.arrays(
     np.float32,
     st.tuples(st.integers(1, 4), st.integers(1, 3).map(lambda n: 8 * n)),
@@ -60,6 +61,7 @@ def test_largest_block(features, wanted, block):
     assert largest_block(features, wanted) == block
 
 
+@REPEATABLE
 @given(MATRICES, st.sampled_from([4, 8]), st.sampled_from([None, 8]))
 def test_max_scale_cuts_nothing_off_and_rounds_by_half_a_step(rows, bits, block):
     scale = max_scale(rows, bits, block)
@@ -76,6 +78,7 @@ def test_eight_bits_are_symmetric():
     np.testing.assert_array_equal(to_grid(-rows, scale, 8), -to_grid(rows, scale, 8))
 
 
+@REPEATABLE
 @given(MATRICES, st.sampled_from([4, 8]))
 def test_values_on_the_grid_keep_their_codes(rows, bits):
     scale = max_scale(rows, bits)
@@ -112,6 +115,7 @@ def test_a_block_must_divide_the_features(find):
         find(np.ones((2, 8), np.float32), 8, 5)
 
 
+@REPEATABLE
 @given(
     hnp.arrays(np.float32, (3, 16), elements=st.floats(-100, 100, width=16)),
     hnp.arrays(np.float32, 16, elements=st.floats(0, 100, width=16)),
@@ -141,6 +145,7 @@ def test_mse_scale_sacrifices_an_outlier_that_matters_little():
     assert mse_scale(rows, 4, None, important)[0, 0] == max_scale(rows, 4)[0, 0]
 
 
+@REPEATABLE
 @given(hnp.arrays(np.float32, 8, elements=st.floats(2.0**-100, 2.0**100, width=32)))
 def test_bfloat16_scales_are_rounded_up_by_at_most_one_step(scale):
     up = to_bfloat16(scale)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onnxsqueeze.numerics.histogram import MAX_BINS, Histogram, histogram, mse_range
 
+REPEATABLE = settings(deadline=None, derandomize=True)
 VALUES = hnp.arrays(
     np.float32,
     st.integers(1, 30),
@@ -27,6 +28,7 @@ def same(a, b):
     np.testing.assert_array_equal(a.counts, b.counts)
 
 
+@REPEATABLE
 @given(VALUES)
 def test_every_value_is_in_its_bin(values):
     found = histogram(values)
@@ -35,6 +37,7 @@ def test_every_value_is_in_its_bin(values):
     np.testing.assert_array_equal(found.counts, counted(values, found))
 
 
+@REPEATABLE
 @given(st.floats(-1e6, 1e6, width=32), st.floats(2.0**-10, 2.0**20, width=32), st.integers(0, 99))
 def test_a_range_is_cut_into_half_of_the_bins_or_more(low, span, seed):
     values = low + span * np.random.default_rng(seed).random(50)
@@ -42,6 +45,7 @@ def test_a_range_is_cut_into_half_of_the_bins_or_more(low, span, seed):
     assert len(histogram(values).counts) <= MAX_BINS
 
 
+@REPEATABLE
 @given(VALUES, VALUES)
 def test_merging_is_exact_and_commutes(a, b):
     merged = histogram(a).merge(histogram(b))
@@ -50,6 +54,7 @@ def test_merging_is_exact_and_commutes(a, b):
     np.testing.assert_array_equal(merged.counts, counted(np.concatenate([a, b]), merged))
 
 
+@REPEATABLE
 @given(SPREAD, SPREAD, SPREAD)
 def test_merging_is_associative(a, b, c):
     x, y, z = histogram(a), histogram(b), histogram(c)
@@ -77,6 +82,7 @@ def test_values_must_be_there_and_finite(bad):
         histogram(np.array(bad))
 
 
+@REPEATABLE
 @given(SPREAD, SPREAD, st.floats(1, 1e9), st.sampled_from([15, 255]))
 def test_a_range_holds_zero_and_stays_within_what_was_seen(a, b, count, levels):
     every = np.concatenate([a, b])

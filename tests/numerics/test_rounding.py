@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from onnxsqueeze.numerics import rounding
 from onnxsqueeze.numerics.grid import limits, max_scale, to_grid
 from onnxsqueeze.numerics.rounding import COLUMNS_AT_ONCE, compensated, damped
 
@@ -79,6 +80,14 @@ def test_the_error_keeps_the_bound_of_rounding_plane_by_plane(features):
     error = energy(w, codes, scale, gram)
     assert (error <= bound * (1 + 1e-3)).all()
     assert error.sum() < energy(w, to_grid(w, scale, 8), scale, gram).sum()
+
+
+def test_columns_taken_in_parts_give_the_same_codes(monkeypatch):
+    gram, w = correlated(64, rows=500), weights(6, 64)
+    scale = max_scale(w, 4)
+    at_once = compensated(w, gram, scale, 4)
+    monkeypatch.setattr(rounding, "COLUMNS_AT_ONCE", 12)
+    np.testing.assert_array_equal(compensated(w, gram, scale, 4), at_once)
 
 
 def test_blocks_use_their_own_scale():

@@ -166,8 +166,17 @@ def test_the_loaded_weight_is_the_one_that_was_planned(reader, form):
         assert "w" not in copy.graph.initializers
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 5, 6, 7, 10, 12])
+@pytest.mark.parametrize("reader", ["MatMul", "odd MatMul", "Conv", "float16"])
+def test_other_widths_are_put_together_from_planes(reader, bits):
+    model, feed, axis = subject(reader)
+    copy, values = check(model, feed, plan(w=choice("stored", bits, axis=axis)))
+    np.testing.assert_array_equal(restored(copy), values["w"])
+
+
+@pytest.mark.parametrize(
+    ("bits", "masked"), [(4, False), (4, True), (8, False), (8, True), (3, False)]
+)
 @pytest.mark.parametrize("reader", ["MatMul", "Gemm"])
 def test_blocks_along_the_summed_axis(reader, bits, masked):
     model, feed, axis = subject(reader)
@@ -209,8 +218,8 @@ def test_the_bit_mask_needs_no_new_opset(opset):
 # DequantizeLinear is a kernel of its own, and multiplies as above.
 PORTABLE = [
     ("MatMul", 8, None), ("MatMul", 4, None), ("MatMul", 4, 16), ("Gemm", 4, 16),
-    ("Gemm", 8, None), ("Conv", 8, None), ("ConvTranspose", 8, None), ("LSTM", 8, None), ("float16", 8, None),
-    ("float16", 4, 16),
+    ("Gemm", 8, None), ("Conv", 8, None), ("ConvTranspose", 8, None), ("LSTM", 8, None),
+    ("float16", 8, None), ("float16", 4, 16),
 ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from onnxsqueeze.config import Limits, Target
+from onnxsqueeze.config import WIDTHS, Limits, Target
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.plan.choose import choose
 from onnxsqueeze.plan.make import allowed, make_plan
@@ -33,16 +33,18 @@ def test_a_plan_without_samples_says_so():
 
 
 @pytest.mark.parametrize(
-    ("bits", "opset", "has_data", "left"),
+    ("bits", "opset", "has_data", "portable", "left"),
     [
-        ((4, 8, 16), 21, True, (4, 8, 16)),
-        ((4, 8, 16), 20, True, (8, 16)),
-        ((4, 8, 16), 21, False, (8, 16)),
-        ((4,), 21, False, (4,)),
-        ((4,), 20, False, ()),
-        ((16,), 13, False, (16,)),
+        (WIDTHS, 21, True, False, WIDTHS),
+        (WIDTHS, 20, True, False, (2, 3, 8, 10, 16)),  # the others have a plane of 4 bits
+        (WIDTHS, 21, False, False, (8, 10, 12, 16)),
+        (WIDTHS, 21, True, True, (4, 8, 16)),
+        (WIDTHS, 13, False, True, (8, 16)),
+        ((4,), 21, False, False, (4,)),
+        ((4,), 20, False, False, ()),
+        ((16,), 13, False, False, (16,)),
     ],
 )
-def test_four_bits_need_a_new_opset_and_samples(bits, opset, has_data, left):
-    limits = Limits(bits=bits, keep=("k",))
-    assert allowed(limits, opset, has_data=has_data) == Limits(bits=left, keep=("k",))
+def test_few_bits_need_a_new_opset_or_samples(bits, opset, has_data, portable, left):
+    found = allowed(Limits(bits=bits, keep=("k",)), opset, has_data=has_data, portable=portable)
+    assert found == Limits(bits=left, keep=("k",))

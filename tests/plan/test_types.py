@@ -54,7 +54,7 @@ MALFORMED = {
     "a field too much": (changed(extra=1), "extra: "),
     "no model": (json.dumps({"weights": {}}), "model_sha256: Field required"),
     "an unknown form": (with_weight(form="int8"), "weights.w.form: "),
-    "an unknown width": (with_weight(bits=5), "weights.w.bits: "),
+    "an unknown width": (with_weight(bits=9), "weights.w.bits: "),
     "a block of one": (with_weight(axis=0, block=1), "weights.w.block: "),
     "pruning below zero": (with_weight(prune_below=-1), "weights.w.prune_below: "),
     "no reason": (changed(weights={"w": {"form": "float", "bits": 32}}), "weights.w.reason: "),
@@ -62,7 +62,14 @@ MALFORMED = {
         with_weight(form="float16"), "weights.w: Value error, form float16 has 16 bits, not 8"
     ),
     "stored in 32 bits": (
-        with_weight(bits=32), "weights.w: Value error, form stored has 4 or 8 bits, not 32"
+        with_weight(bits=32), "weights.w: Value error, form stored has 2 or 3 or 4 or 5 or 6"
+    ),
+    "integers for a kernel in 4 bits": (
+        with_weight(form="qdq", bits=4), "weights.w: Value error, form qdq has 8 bits, not 4"
+    ),
+    "a mask over 6 bits": (
+        with_weight(bits=6, masked=True),
+        "weights.w: Value error, a bit mask goes with 4 or 8 bits, not 6",
     ),
     "a block without axis": (
         with_weight(block=16), "weights.w: Value error, a block needs an axis"
