@@ -71,7 +71,23 @@ def codes(weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
     rows = as_rows(values, choice.axis)
     zeros = rows == 0 if choice.prune_below is not None else None
     matrices = None if gram is None else gram.matrix.astype(np.float64)
+    plain = _coded(rows, choice, gram, matrices, zeros, None)
     column = _column(rows, choice, matrices)
+    if column is None:
+        return plain
+    # The columns were chosen by rounding to the nearest; what counts is the error after repair.
+    scaled = _coded(rows, choice, gram, matrices, zeros, column)
+    return min(scaled, plain, key=lambda made: _lost(rows, made, matrices))
+
+
+def _coded(
+    rows: Array,
+    choice: WeightChoice,
+    gram: Gram | None,
+    matrices: Array | None,
+    zeros: Array | None,
+    column: Array | None,
+) -> Codes:
     if column is not None:
         rows = rows / column
         matrices = None if matrices is None else matrices * np.outer(column, column)
@@ -82,6 +98,16 @@ def codes(weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
     ]
     whole, scale = (np.concatenate(kind) for kind in zip(*parts, strict=True))
     return Codes(whole, scale, column)
+
+
+def _lost(rows: Array, made: Codes, matrices: Array | None) -> float:
+    """Return the error of the product with the inputs, ``Σ (w − ŵ) H (w − ŵ)ᵀ``; without, of w."""
+    back = from_grid(made.rows, made.scale)
+    error = rows - (back if made.column is None else back * made.column)
+    if matrices is None:
+        return float(np.square(error).sum())
+    parts = zip(np.split(error, len(matrices)), matrices.astype(np.float32), strict=True)
+    return float(sum(np.vdot(part @ matrix, part) for part, matrix in parts))
 
 
 def _column(rows: Array, choice: WeightChoice, matrices: Array | None) -> Array | None:

@@ -4,8 +4,8 @@ The chain that restores a weight reads initializers only, so ONNX Runtime comput
 it loads the model, and the kernels see the same float weights as before:
 
 * ``float16``: Cast
-* ``stored``: Cast · scale · column's scale, with blocks between two Reshapes; codes of other widths
-  than 8 and 4 bits are put together from planes (numerics/planes.py) first
+* ``stored``: Cast · scale · column's scale, with blocks between two Reshapes; codes of other
+  widths than 8 and 4 bits are put together from planes (numerics/planes.py) first
 * ``masked``: the values that are not zero are gathered to the places that a bit mask names, first
 
 A DequantizeLinear is not folded but runs at every inference; it is written only where the plan
