@@ -1,8 +1,8 @@
 """Scales of columns: what makes a few large columns stop costing all others their precision.
 
 A row's scale follows its largest value. Where a few columns hold the large values (an input
-channel that is small, and has large weights for it), all others are rounded coarsely. With a second
-scale per column, ``w_rk ≈ code_rk · scale_r · column_k``, the rows are even, and columns
+channel that is small, and has large weights for it), all others are rounded coarsely. With a
+second scale per column, ``w_rk ≈ code_rk · scale_r · column_k``, the rows are even, and columns
 that are multiplied with large inputs can be given finer steps. Restored when the model loads, it
 costs nothing at run time.
 """

@@ -65,7 +65,7 @@ def _choice(weight: WeightFacts, form: Form, limits: Limits) -> WeightChoice:
             "bits": form.bits,
             "axis": weight.axis if form.form == "stored" else None,
             "block": form.block,
-            "columns": form.form == "stored" and weight.column_gain < 1,
+            "columns": form.columns,
             "rounding": "compensated" if form.form == "stored" and weight.rows else "nearest",
             "prune_below": None if kept or weight.not_finite else limits.prune_below,
             "masked": form.masked,

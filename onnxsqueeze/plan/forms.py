@@ -30,6 +30,7 @@ class Form:
         form: As in ``WeightChoice``.
         bits: As in ``WeightChoice``.
         block: As in ``WeightChoice``.
+        columns: As in ``WeightChoice``.
         masked: As in ``WeightChoice``.
         size_bytes: What it takes in the file, restoring nodes included.
         damage: Relative output error energy to be expected from this weight alone.
@@ -38,6 +39,7 @@ class Form:
     form: str
     bits: int
     block: int | None
+    columns: bool
     masked: bool
     size_bytes: int
     damage: float
@@ -49,14 +51,18 @@ def forms(weight: WeightFacts, limits: Limits) -> tuple[Form, ...]:
     ``float`` is always among them; a form that is no smaller than a less damaging one is left out.
     """
     if weight.not_finite or limits.is_kept(weight.name, weight.node):
-        return (Form("float", 32, None, False, weight.count * weight.item_bytes, 0.0),)
+        return (Form("float", 32, None, False, False, weight.count * weight.item_bytes, 0.0),)
     options = [_form(weight, "float", 32, None)]
     if 16 in limits.bits and weight.item_bytes > 2 and weight.largest <= FLOAT16_LARGEST:
         options.append(_form(weight, "float16", 16, None))
     for bits in sorted({*limits.bits} - {16}, reverse=True):
         never_reached = weight.damage == 0 and NEVER_REACHED_BITS in limits.bits
         if bits >= NEVER_REACHED_BITS or not never_reached:
-            options += [_form(weight, "stored", bits, block) for block in _blocks(weight, bits)]
+            options += [
+                _form(weight, "stored", bits, block, columns=columns)
+                for block in _blocks(weight, bits)
+                for columns in {False, weight.column_gain < 1}
+            ]
     options.sort(key=lambda option: (option.damage, option.size_bytes))
     smaller: list[Form] = []
     for option in options:  # from least to most damaging
@@ -65,7 +71,9 @@ def forms(weight: WeightFacts, limits: Limits) -> tuple[Form, ...]:
     return tuple(reversed(smaller))
 
 
-def _form(weight: WeightFacts, form: str, bits: int, block: int | None) -> Form:
+def _form(
+    weight: WeightFacts, form: str, bits: int, block: int | None, *, columns: bool = False
+) -> Form:
     damage = 1.0 if weight.damage is None else weight.damage
     if not damage <= MOST_DAMAGE:  # NaN too
         damage = MOST_DAMAGE
@@ -78,7 +86,7 @@ def _form(weight: WeightFacts, form: str, bits: int, block: int | None) -> Form:
     if form == "stored":
         scales = weight.channels * (weight.features // block if block else 1)
         nodes = _nodes(bits) + (2 if block else 0)
-        if weight.column_gain < 1:
+        if columns:
             scales, nodes = scales + weight.features, nodes + 2
             expected *= weight.column_gain
     rest = 2 * scales + nodes * NODE_BYTES
@@ -86,7 +94,7 @@ def _form(weight: WeightFacts, form: str, bits: int, block: int | None) -> Form:
     some = (weight.count - weight.zeros) * width
     sparse = (some + weight.count + 7) // 8 + rest + MASK_NODES * NODE_BYTES
     is_masked = sparse < dense and (form != "stored" or bits in MASKED_WIDTHS)
-    return Form(form, bits, block, is_masked, sparse if is_masked else dense, expected)
+    return Form(form, bits, block, columns, is_masked, sparse if is_masked else dense, expected)
 
 
 def _nodes(bits: int) -> int:
