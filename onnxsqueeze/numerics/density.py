@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsqueeze.numerics.census import Array, Census, FloatArray, census, sample
+from onnxsqueeze.numerics.special import normal_cdf
 
 CLEAR_DISTANCE = 0.05
 """A family whose distribution function is off by more than this is not called a fit."""
@@ -158,15 +159,6 @@ def kernel_density(values: FloatArray, x: FloatArray) -> FloatArray:
     return np.interp(x, low + step * np.arange(_CELLS), density, left=0.0, right=0.0)
 
 
-def _erf(x: FloatArray) -> FloatArray:
-    # Abramowitz and Stegun 1964, eq. 7.1.26: absolute error at most 1.5e-7.
-    t = 1 / (1 + 0.3275911 * np.abs(x))
-    series = np.full_like(t, 1.061405429)
-    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        series = series * t + coefficient
-    return np.sign(x) * (1 - series * t * np.exp(-x * x))
-
-
 def _distance(ordered: FloatArray, cdf: FloatArray) -> float:
     """Return the largest gap between the ordered values' step function and ``cdf`` at them."""
     steps = np.arange(ordered.size + 1) / ordered.size
@@ -187,7 +179,7 @@ def _fit(
     z = (ordered - median) / scale
     tail = np.exp(-np.abs(z)) / 2
     distances = {
-        "normal": _distance(ordered, (1 + _erf((ordered - mean) / (std * math.sqrt(2)))) / 2),
+        "normal": _distance(ordered, normal_cdf((ordered - mean) / std)),
         "laplace": _distance(ordered, np.where(z < 0, tail, 1 - tail)),
     }
     fits = {

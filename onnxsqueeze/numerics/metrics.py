@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsqueeze.errors import DataError
+from onnxsqueeze.numerics.flips import background, expected_flips
 from onnxsqueeze.numerics.own_metric import imported, score_own
 
 Array = npt.NDArray[Any]
@@ -50,9 +51,12 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
     * ``auto`` needs no labels: the original is the truth, scores 1, and the drop is the largest
       over all outputs and their components. Every output of floats has its relative error energy
       ``sum |y - y'|**2 / sum |y|**2`` (1% is 20 dB); ``classes`` also the share of rows whose
-      largest entry moved, ``probabilities`` also ``1 - IoU`` of ``y > 0.5``; ``labels`` the share
-      of unequal elements. A changed shape, and NaN or infinity where there was a number, is a drop
-      of 1. See ``output_kinds`` for how the kind of an output is found.
+      largest entry moves (the mean of what is counted and of ``expected_flips``), of all rows and,
+      where a sample has many rows and most are of one class, of those that are not;
+      ``probabilities`` also
+      ``1 - IoU`` of ``y > 0.5``; ``labels`` the share of unequal elements. A changed shape, and
+      NaN or infinity where there was a number, is a drop of 1. See ``output_kinds`` for how the
+      kind of an output is found.
     * ``top1``: agreement with the original's class, the argmax of the first output's last axis, or
       the first output itself where it holds integers or strings. ``accuracy``: the same with
       labels.
@@ -69,9 +73,13 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
         DataError: If there is no such metric, or its function cannot be imported.
     """
     if name == "auto":
-        kinds = output_kinds(looks)
+        seen = list(looks)
+        kinds = output_kinds(seen)
+        behind = {
+            name: _background(name, seen) for name, kind in kinds.items() if kind == "classes"
+        }
         words = ", ".join(f"{output}: {kind}" for output, kind in kinds.items())
-        return Metric(f"auto ({words})", False, partial(_auto, kinds))
+        return Metric(f"auto ({words})", False, partial(_auto, kinds, behind))
     named: dict[str, Score] = {
         "top1": _top1,
         "accuracy": _accuracy,
@@ -178,10 +186,26 @@ def error_energy(original: Any, result: Any) -> tuple[float, float]:
     return float(np.square(y[finite] - other[finite]).sum()), whole
 
 
-def _auto(kinds: Mapping[str, Kind], original: Outputs, result: Outputs, _: Any) -> Array:
+def _background(name: str, looks: list[Outputs]) -> int:
+    """Return the class of most rows, or -1 where there is none, or one row per sample."""
+    rows = [_argmax(np.asarray(outputs[name])) for outputs in looks]
+    return background(np.concatenate(rows)) if any(len(row) > 1 for row in rows) else -1
+
+
+def _auto(
+    kinds: Mapping[str, Kind],
+    behind: Mapping[str, int],
+    original: Outputs,
+    result: Outputs,
+    _: Any,
+) -> Array:
     parts = []
     for name, kind in kinds.items():
-        parts.extend(_losses(kind, np.asarray(original[name]), np.asarray(result[name])))
+        y, other = np.asarray(original[name]), np.asarray(result[name])
+        if kind == "classes":
+            parts.extend(_class_losses(y, other, behind[name]))
+        else:
+            parts.extend(_losses(kind, y, other))
     lost, whole = np.array(parts, dtype=np.float64).reshape(-1, 2).T
     return np.stack([whole, lost, whole], axis=1)
 
@@ -195,11 +219,24 @@ def _losses(kind: Kind, y: Array, other: Array) -> list[tuple[float, float]]:
         return [energy]
     if not np.isfinite(energy[0]):
         return [energy, (float("inf"), 1.0)]
-    if kind == "classes":
-        moved = _argmax(y) != _argmax(other)
-        return [energy, (float(moved.sum()), float(moved.size))]
     before, after = y > 0.5, other > 0.5
     return [energy, (float((before ^ after).sum()), float((before | after).sum()))]
+
+
+def _class_losses(y: Array, other: Array, behind: int) -> list[tuple[float, float]]:
+    """Return (lost, whole) of the energy, of all rows, of those that are not ``behind``."""
+    energy = error_energy(y, other)
+    count = 2 if behind < 0 else 3
+    if not np.isfinite(energy[0]):
+        return [energy, (float("inf"), 1.0), (float("inf"), 1.0)][:count]
+    # The count alone says little on few rows, and the expectation misses errors that are no noise.
+    before = _argmax(y)
+    flips = (expected_flips(y, other) + (before != _argmax(other))) / 2
+    front = before != behind
+    # As in an intersection over union, what is expected to come to the front counts as front.
+    whole = float(front.sum() + flips[~front].sum())
+    lost = float(flips.sum())
+    return [energy, (lost, float(flips.size)), (lost, whole)][:count]
 
 
 def _argmax(y: Array) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from onnxsqueeze.errors import DataError
+from onnxsqueeze.numerics.flips import expected_flips
 from onnxsqueeze.numerics.metrics import error_energy, metric_named, output_kinds
 from onnxsqueeze.numerics.own_metric import imported
 
@@ -45,6 +46,11 @@ def test_kind_of_an_output(outputs, kinds):
     assert output_kinds([outputs]) == kinds
 
 
+def softmax(scores):
+    powers = np.exp(scores)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
 def test_kind_is_judged_from_all_samples():
     assert output_kinds([{"y": MASK[:2]}, {"y": MASK[2:]}]) == {"y": "probabilities"}
     assert output_kinds([{"y": SOFTMAX[None]}, {"y": LOGITS[None]}]) == {"y": "values"}
@@ -70,11 +76,27 @@ def test_values_lose_the_relative_energy():
     assert drops("auto", {"y": np.array([3.0, -4.0])}, {"y": np.array([3.5, -4.0])}) == [0.01]
 
 
-def test_classes_lose_energy_and_moved_rows():
+def test_classes_lose_energy_and_rows_that_move_or_are_expected_to():
     moved = LOGITS.copy()
     moved[0] = [2.0, 1.0, 0.0]
 
-    assert drops("auto", {"y": LOGITS}, {"y": moved}) == [2 / 31, 0.5]
+    energy, flips = drops("auto", {"y": LOGITS}, {"y": moved})
+
+    assert energy == 2 / 31
+    assert flips == (expected_flips(LOGITS, moved).mean() + 0.5) / 2
+
+
+def test_rows_of_the_background_do_not_hide_those_in_front():
+    y = np.zeros((1, 100, 3))
+    y[0, :, 0] = 9.0
+    y[0, :5] = [0.0, 2.0, 1.0]
+    other = y + np.where(y == 2.0, -0.5, 0.0)
+    flips = expected_flips(y, other) / 2  # none is counted
+
+    _, of_all, in_front = drops("auto", {"y": softmax(y)}, {"y": softmax(other)})
+
+    np.testing.assert_allclose(of_all, flips.sum() / 100, rtol=1e-6)
+    np.testing.assert_allclose(in_front, flips.sum() / 5, rtol=1e-6)
 
 
 def test_probabilities_lose_energy_and_intersection_over_union():
