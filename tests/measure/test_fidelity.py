@@ -52,8 +52,8 @@ def test_classes_that_moved_are_counted():
 
     assert found.metric == "auto (y: classes)"
     assert 0.25 < found.drop.value < 0.5  # the mean of those counted, a half, and those expected
-    assert found.result == 0.5
-    assert found.scores_result[2:] == (0.0, 0.0)
+    assert found.result == pytest.approx(1 - found.drop.value)
+    assert max(found.scores_result[2:]) < 0.5 < min(found.scores_result[:2])
     assert found.sqnr_db["y"] == pytest.approx(10 * np.log10((4 * 81 + 2 * 64) / 16))
 
 
