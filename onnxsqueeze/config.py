@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 Width = Literal[2, 3, 4, 5, 6, 7, 8, 10, 12, 16]
 WIDTHS: tuple[Width, ...] = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
+Calibration = Literal["auto", "mse", "minmax", "average", "percentile", "entropy", "density"]
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -43,13 +45,20 @@ class Target(Settings):
             free).
         provider: Execution provider, short name as in ``cpu`` or ``cuda``.
         threads: Threads that a session may use.
-        portable: Write only standard QuantizeLinear/DequantizeLinear spellings.
+        portable: Write only standard QuantizeLinear/DequantizeLinear spellings, with unsigned
+            weights: exact on every x64 and Arm kernel.
+        kernels_file: Facts of the target's integer kernels, as ``onnxsqueeze doctor -o FILE``
+            writes them there; None for this machine's own.
+        calibration: How the ends of activations' grids are told; ``auto`` takes for each the
+            method that was measured to lose least.
     """
 
     objective: Literal["size", "latency", "balanced"] = "balanced"
     provider: str = "cpu"
     threads: Annotated[int, Field(ge=1)] = 1
     portable: bool = False
+    kernels_file: str | None = None
+    calibration: Calibration = "auto"
 
 
 class Limits(Settings):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import onnx_ir as ir
@@ -14,16 +14,15 @@ import onnx_ir as ir
 from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.config import Budget, Limits, Target
 from onnxsqueeze.facts.bundle import Facts
-from onnxsqueeze.facts.ranges import TensorRange
 from onnxsqueeze.facts.records import Fidelity
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.measure.fidelity import Reference, fidelity_against
-from onnxsqueeze.numerics.histogram import mse_range
 from onnxsqueeze.passes.apply import apply
 from onnxsqueeze.plan.choose import changes_file
+from onnxsqueeze.plan.grids import all_grid_ends, explained
 from onnxsqueeze.plan.make import make_plan
 from onnxsqueeze.plan.quantize import IntegerChoices, choose_integer
-from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.plan.types import INTEGER_FORMS, Plan
 from onnxsqueeze.progress import Progress, silent
 
 LEVELS = 50
@@ -135,10 +134,16 @@ def with_integers(
     """
     tell = progress or silent
     facts = search.facts
-    ends = {name: _ends(one) for name, one in facts.ranges.items() if one.not_finite == 0}
+    grids = all_grid_ends(facts.ranges, search.target.calibration)
     choices = choose_integer(
-        candidates, facts.latencies, ends, search.limits, search.target.objective
+        candidates,
+        facts.latencies,
+        {name: grid.ends for name, grid in grids.items()},
+        search.limits,
+        search.target.objective,
+        ("qdq",) if search.target.portable else INTEGER_FORMS,
     )
+    choices = replace(choices, activations=explained(choices.activations, grids))
     ranked = _ranked(choices, candidates, facts)
     best, low, high = stored, 1, len(ranked)
     deadline = _deadline(search)
@@ -156,17 +161,14 @@ def with_integers(
     return best
 
 
-def _ends(seen: TensorRange) -> tuple[float, float]:
-    return mse_range(seen.sample, seen.extremes, seen.count, seen.low, seen.high)
-
-
 def _ranked(choices: IntegerChoices, candidates: Sequence[Candidate], facts: Facts) -> list[str]:
     """Return the chosen weights, those first whose nodes save most time."""
     saved: dict[str, float] = {}
     for one in candidates:
         latency = facts.latencies.get(one.y)
         if one.weight in choices.weights and latency is not None:
-            gain = median(latency.float_ms) - median(latency.integer_ms)
+            integers = latency.integers[choices.forms[one.weight]]
+            gain = median(latency.float_ms) - median(integers.ms)
             saved[one.weight] = saved.get(one.weight, 0.0) + gain
     return sorted(saved, key=lambda weight: (-saved[weight], weight))
 
@@ -185,6 +187,7 @@ def _merged(
         pruned = plan.weights[name].prune_below
         update = {"rounding": rounding, "prune_below": pruned}
         weights[name] = choices.weights[name].model_copy(update=update)
-    used = {t for one in candidates if one.weight in taken for t in (one.x, one.closes)}
+    on_grids = {name for name in taken if choices.forms[name] == "qdq"}
+    used = {t for one in candidates if one.weight in on_grids for t in (one.x, one.closes)}
     activations = {name: grid for name, grid in choices.activations.items() if name in used}
     return plan.model_copy(update={"weights": weights, "activations": activations})

@@ -16,12 +16,12 @@ from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.config import Budget, Limits, Target
 from onnxsqueeze.data import DataSettings
 from onnxsqueeze.facts.bundle import Facts
-from onnxsqueeze.facts.op_latency import OpKey, OpLatency
+from onnxsqueeze.facts.op_latency import IntegerLatency, OpKey, OpLatency
 from onnxsqueeze.facts.records import Fidelity, Interval, Machine
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.measure.fidelity import Reference
-from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.plan.types import INTEGER_FORMS, IntegerForm, Plan
 from onnxsqueeze.search import LEVELS, Search, Trial, smallest, with_integers
 from tests.cli.place import Place, network
 from tests.report.fixture import MACHINE
@@ -77,7 +77,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, int], boo
         seen: Tried = []
 
         def trial(self: Search, plan: Plan, level: int) -> Trial:
-            count = sum(choice.form == "qdq" for choice in plan.weights.values())
+            count = sum(choice.form in INTEGER_FORMS for choice in plan.weights.values())
             seen.append((level, count))
             drop = self.budget.max_drop * (1.0 if is_within(level, count) else 1.001)
             return Trial(plan, fidelity(drop), level)
@@ -170,33 +170,42 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> api.Measured:
     return api.measure(place.model, data, run=place.folder / "run", target=Target())
 
 
-def latency(y: str, saved_ms: float, machine: Machine = MACHINE) -> OpLatency:
+def latency(
+    y: str, saved_ms: float, form: IntegerForm = "qdq", machine: Machine = MACHINE
+) -> OpLatency:
     key = OpKey(op_type=y, attributes={}, shapes={}, provider="cpu", threads=1)
     return OpLatency(
         key=key,
         machine=machine,
         float_ms=(1.0 + saved_ms,),
-        integer_ms=(1.0,),
-        speedup=Interval(value=1.0 + saved_ms, low=1.0 + saved_ms, high=1.0 + saved_ms),
-        fused=True,
+        integers={
+            form: IntegerLatency(
+                ms=(1.0,),
+                speedup=Interval(value=1.0 + saved_ms, low=1.0 + saved_ms, high=1.0 + saved_ms),
+                fused=True,
+            )
+        },
     )
 
 
 def integer_search(
-    measured: api.Measured, limits: Limits | None = None
+    measured: api.Measured,
+    limits: Limits | None = None,
+    form: IntegerForm = "qdq",
+    portable: bool = False,
 ) -> tuple[Search, Trial, list[str]]:
     """A search where every node pays in integers, later ones more; weights, best first."""
     candidates = integer_candidates(measured.loaded.model)
     ranked = [one.weight for one in reversed(candidates)]
     facts = measured.facts
-    latencies = {one.y: latency(one.y, 0.1 + k) for k, one in enumerate(candidates)}
+    latencies = {one.y: latency(one.y, 0.1 + k, form) for k, one in enumerate(candidates)}
     changed = Facts(**{**vars(facts), "latencies": latencies})
     made = Search(
         measured.loaded.model,
         changed,
         cast("Reference", None),
         Budget(),
-        Target(objective="latency"),
+        Target(objective="latency", portable=portable),
         limits or Limits(),
         measured.store,
     )
@@ -205,7 +214,7 @@ def integer_search(
 
 
 def integers(trial: Trial) -> set[str]:
-    return {name for name, choice in trial.plan.weights.items() if choice.form == "qdq"}
+    return {name for name, choice in trial.plan.weights.items() if choice.form in INTEGER_FORMS}
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3])
@@ -237,6 +246,28 @@ def test_integer_weights_keep_pruning_and_rounding_of_the_plan(
     assert {choice.rounding for choice in chosen.values()} == {"compensated"}
     read = {one.x for one in integer_candidates(measured.loaded.model)}
     assert read <= set(found.plan.activations)
+
+
+def test_kernels_over_grids_of_each_run_need_no_ranges(
+    measured: api.Measured, tried: Callable[[Callable[[int, int], bool]], Tried]
+) -> None:
+    tried(lambda _, count: count <= 2)
+    made, stored, ranked = integer_search(measured, form="dynamic")
+    found = with_integers(made, stored, integer_candidates(measured.loaded.model))
+    chosen = {name: found.plan.weights[name] for name in integers(found)}
+    assert set(chosen) == set(ranked[:2])
+    assert {choice.form for choice in chosen.values()} == {"dynamic"}
+    assert {choice.rounding for choice in chosen.values()} == {"compensated"}
+    assert found.plan.activations == {}
+
+
+def test_a_portable_plan_has_no_grids_of_each_run(
+    measured: api.Measured, tried: Callable[[Callable[[int, int], bool]], Tried]
+) -> None:
+    seen = tried(lambda *_: True)
+    made, stored, _ = integer_search(measured, form="dynamic", portable=True)
+    assert with_integers(made, stored, integer_candidates(measured.loaded.model)) is stored
+    assert seen == []
 
 
 def test_time_limit_ends_the_search_for_integer_kernels(

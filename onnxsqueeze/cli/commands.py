@@ -12,6 +12,7 @@ from rich.console import Console
 
 from onnxsqueeze import __version__, api
 from onnxsqueeze.cli import options
+from onnxsqueeze.cli.doctor import doctor
 from onnxsqueeze.cli.progress import Bars
 from onnxsqueeze.errors import BudgetError
 from onnxsqueeze.outcome import check_output, default_run
@@ -42,6 +43,7 @@ def group(traceback: bool) -> None:  # main looks for it
       apply     carry out a plan
       validate  hold one model against another
       report    a report.json as an HTML page
+      doctor    what is installed, what works, what this processor's kernels do
 
     Exit codes: 0 done, 2 wrong command line, 3 model, 4 plan, 5 samples, 6 broken promise,
     7 provider, 8 missing package, 9 budget not met, 10 output.
@@ -303,3 +305,6 @@ def report(source: Path, html: Path | None, as_json: bool) -> int:
         save_html(found, html)
     _show(found, quiet=False, as_json=as_json)
     return 0
+
+
+group.add_command(doctor)

@@ -6,13 +6,14 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 from pydantic import ValidationError
 
-from onnxsqueeze.config import WIDTHS, Budget, Limits, Settings, Target
+from onnxsqueeze.config import WIDTHS, Budget, Calibration, Limits, Settings, Target
 from onnxsqueeze.data import DataSettings, ImageSettings
+from onnxsqueeze.facts.kernels import Kernels
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -218,6 +219,19 @@ target_options = _together(
         is_flag=True,
         help="Write DequantizeLinear instead of what ONNX Runtime folds when it loads.",
     ),
+    click.option(
+        "--target-facts",
+        "kernels_file",
+        type=FILE,
+        help="Facts of the target's integer kernels: 'onnxsqueeze doctor -o FILE', run there.",
+    ),
+    click.option(
+        "--calibration",
+        type=click.Choice(get_args(Calibration)),
+        default="auto",
+        show_default=True,
+        help="How ranges of activations are told; auto takes for each what lost least.",
+    ),
 )
 
 engine_options = _together(
@@ -284,8 +298,13 @@ def budget(values: Mapping[str, Any]) -> Budget:
 
 def target(values: Mapping[str, Any]) -> Target:
     """Return where the result will run, and what for."""
-    names = ("objective", "portable", "provider", "threads")
-    return checked(Target, **{name: values[name] for name in names if name in values})
+    names = ("objective", "portable", "calibration", "provider", "threads")
+    given = {name: values[name] for name in names if name in values}
+    file = values.get("kernels_file")
+    if file is not None:
+        Kernels.load(file)  # a file that holds none ends the command before it measures
+        given["kernels_file"] = str(file)
+    return checked(Target, **given)
 
 
 def limits(values: Mapping[str, Any]) -> Limits:

@@ -29,33 +29,44 @@ class OpKey(Record):
     threads: int
 
 
-class OpLatency(Record):
-    """One node, timed alone in floats and in integers, in turns.
+class IntegerLatency(Record):
+    """One integer form of a node, timed in turns with its float form.
 
-    The integer form includes the QuantizeLinear in front of it, and the DequantizeLinear behind it
-    where its kernel writes integers; between integer nodes ONNX Runtime drops these.
+    It includes what makes the activations integers in front of it, and the DequantizeLinear behind
+    it where its kernel writes integers. In a model, readers of one tensor share the former, and
+    between integer nodes ONNX Runtime drops both.
+
+    Attributes:
+        ms: Thread CPU time per run, in milliseconds, paired with that of floats.
+        speedup: Median of the paired ratios float / integer (over 1: integers are faster).
+        fused: Whether ONNX Runtime made an integer kernel of it.
+    """
+
+    ms: tuple[float, ...]
+    speedup: Interval
+    fused: bool
+
+
+class OpLatency(Record):
+    """One node, timed alone in floats and in each form of integers that it can have, in turns.
 
     Attributes:
         key: Which node.
         machine: Where.
         float_ms: Thread CPU time per run, in milliseconds.
-        integer_ms: The same in integers, paired with ``float_ms``.
-        speedup: Median of the paired ratios float / integer (over 1: integers are faster).
-        fused: Whether ONNX Runtime made an integer kernel of it.
+        integers: By form: ``qdq`` over grids of the plan, ``dynamic`` over grids of each run.
     """
 
     key: OpKey
     machine: Machine
     float_ms: tuple[float, ...]
-    integer_ms: tuple[float, ...]
-    speedup: Interval
-    fused: bool
+    integers: dict[Literal["qdq", "dynamic"], IntegerLatency]
 
 
 class OpLatencies(Record):
     """All nodes that were timed so far."""
 
-    schema_number: Literal[1] = 1
+    schema_number: Literal[2] = 2
     rows: tuple[OpLatency, ...] = ()
 
     def of(self, key: OpKey, machine: Machine) -> OpLatency | None:

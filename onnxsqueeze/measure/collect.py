@@ -29,6 +29,7 @@ from onnxsqueeze.measure.sensitivity import TRIED_BITS, sensitivity
 from onnxsqueeze.numerics.columns import FEWEST_FEATURES, column_scale
 from onnxsqueeze.numerics.grid import as_rows, largest_block, max_scale
 from onnxsqueeze.passes.round_weights import pruned
+from onnxsqueeze.plan.types import INTEGER_FORMS
 from onnxsqueeze.progress import Progress, silent
 from onnxsqueeze.runtime.ort import engine
 from onnxsqueeze.runtime.shapes import measured_shapes
@@ -272,7 +273,7 @@ def _latencies(
     subject: Subject, shapes: Mapping[str, tuple[int, ...]], store: Store, tell: Progress
 ) -> dict[str, OpLatency]:
     here = machine()
-    key = {"processor": here.processor, **subject.key}
+    key = {"processor": here.processor, "forms": list(INTEGER_FORMS), **subject.key}
     saved = store.get("latency", key)
     if saved is None:
         measured, _ = op_latencies(

@@ -1,33 +1,35 @@
-"""What one node costs in floats and in integers on this machine, by running it alone."""
+"""What one node costs in floats and in each form of integers here, by running it alone."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxsqueeze.analysis.dynamic import without_ranges
 from onnxsqueeze.analysis.grids import Candidate, integer_candidates
-from onnxsqueeze.facts.op_latency import OpKey, OpLatencies, OpLatency
+from onnxsqueeze.facts.op_latency import IntegerLatency, OpKey, OpLatencies, OpLatency
 from onnxsqueeze.facts.records import Interval, Machine
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.edit import add_initializer
 from onnxsqueeze.numerics.statistics import median_interval
 from onnxsqueeze.ops.row import inputs, opset
-from onnxsqueeze.passes.coverage import INTEGER_KERNELS
+from onnxsqueeze.passes.coverage import KERNELS
+from onnxsqueeze.passes.insert_dynamic import InsertDynamicPass
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
-from onnxsqueeze.plan.types import ActivationChoice, Plan, WeightChoice
+from onnxsqueeze.plan.types import ActivationChoice, IntegerForm, Plan, WeightChoice
 from onnxsqueeze.runtime import ort
 
 Array = npt.NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
 
 PAIRS = 15
-"""Interleaved pairs of runs: their median ratio is then good to 1.5% on a loaded machine."""
+"""Interleaved rounds of runs: their median ratio is then good to 1.5% on a loaded machine."""
 LEAST_SECONDS = 0.003
 """A timing is the mean of as many runs as take at least this long."""
 _SEED = 0
@@ -57,7 +59,7 @@ def op_latencies(
         machine: This machine.
         known: Records that are reused where node, machine and engine are equal.
         provider: Execution provider, short or full name.
-        pairs: Interleaved pairs of timings per node.
+        pairs: Interleaved rounds of timings per node.
         progress: Called with (done, all) of the nodes.
 
     Raises:
@@ -127,28 +129,51 @@ def _measured(
 ) -> OpLatency:
     feed = {"x": np.random.default_rng(_SEED).normal(size=x_shape).astype(np.float32)}
     floats = ort.session(single, provider=key.provider)
-    integer = single.clone()
-    InsertQdqPass(_plan(single, feed["x"], ort.run(floats, feed)["out"]))(integer)
-    kernels = {(node.domain, node.op_type) for node in walk.nodes(ort.optimized(integer))}
-    times = _paired((floats, ort.session(integer, provider=key.provider)), feed, pairs)
-    speedup = median_interval([a / b for a, b in zip(*times, strict=True)])
+    made = _integers(single, feed["x"], ort.run(floats, feed)["out"])
+    sessions = [ort.session(model, provider=key.provider) for model in made.values()]
+    float_ms, *times = _in_turns([floats, *sessions], feed, pairs)
     return OpLatency(
         key=key,
         machine=machine,
-        float_ms=tuple(times[0]),
-        integer_ms=tuple(times[1]),
-        speedup=Interval(**speedup._asdict()),
-        fused=bool(kernels & INTEGER_KERNELS),
+        float_ms=tuple(float_ms),
+        integers={
+            form: IntegerLatency(
+                ms=tuple(ms),
+                speedup=_speedup(float_ms, ms),
+                fused=_is_fused(made[form], form),
+            )
+            for form, ms in zip(made, times, strict=True)
+        },
     )
 
 
-def _plan(single: ir.Model, x: Array, y: Array) -> Plan:
+def _speedup(float_ms: Sequence[float], ms: Sequence[float]) -> Interval:
+    ratios = [a / b for a, b in zip(float_ms, ms, strict=True)]
+    return Interval(**median_interval(ratios)._asdict())
+
+
+def _is_fused(model: ir.Model, form: IntegerForm) -> bool:
+    found = {(node.domain, node.op_type) for node in walk.nodes(ort.optimized(model))}
+    return bool(found & KERNELS[form])
+
+
+def _integers(single: ir.Model, x: Array, y: Array) -> dict[IntegerForm, ir.Model]:
+    """Return the model in each form of integers that its node can have."""
     (one,) = integer_candidates(single)
     assert not one.reason  # the node alone has no obstacle that it has not in its model
+    made: dict[IntegerForm, ir.Model] = {"qdq": single.clone()}
+    InsertQdqPass(_plan(one, "qdq", x, y))(made["qdq"])
+    if not without_ranges(single, [one])[0].reason:
+        made["dynamic"] = single.clone()
+        InsertDynamicPass(_plan(one, "dynamic", x, y))(made["dynamic"])
+    return made
+
+
+def _plan(one: Candidate, form: IntegerForm, x: Array, y: Array) -> Plan:
     reason = "to be timed"
     return Plan(
         model_sha256="",
-        weights={one.weight: WeightChoice(form="qdq", bits=8, axis=one.axis, reason=reason)},
+        weights={one.weight: WeightChoice(form=form, bits=8, axis=one.axis, reason=reason)},
         activations={
             name: ActivationChoice(low=float(seen.min()), high=float(seen.max()), reason=reason)
             for name, seen in (("x", x), ("y", y))
@@ -156,19 +181,19 @@ def _plan(single: ir.Model, x: Array, y: Array) -> Plan:
     )
 
 
-def _paired(
-    sessions: tuple[Any, Any], feed: ort.Feed, pairs: int
-) -> tuple[list[float], list[float]]:
-    """Return milliseconds of thread CPU time per run of both sessions, in alternating order."""
+def _in_turns(sessions: Sequence[Any], feed: ort.Feed, rounds: int) -> list[list[float]]:
+    """Return milliseconds of thread CPU time per run of each session, in alternating order."""
     repeats = []
     for made in sessions:
         made.run(None, feed)  # lays out memory
         seconds = _seconds(made, feed, 1)
         repeats.append(max(1, math.ceil(LEAST_SECONDS / max(seconds, 1e-6))))
-    times: tuple[list[float], list[float]] = ([], [])
-    for pair in range(pairs):
-        for which in (pair % 2, 1 - pair % 2):
+    times: list[list[float]] = [[] for _ in sessions]
+    order = list(range(len(sessions)))
+    for _ in range(rounds):
+        for which in order:
             times[which].append(1000 * _seconds(sessions[which], feed, repeats[which]))
+        order.reverse()
     return times
 
 

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from onnxsqueeze.facts.ranges import Ranges, TensorRange
 from onnxsqueeze.graph.edit import add_initializer
+from onnxsqueeze.measure.calibrate import Halves, both, compared, settled
 from onnxsqueeze.numerics.histogram import Histogram, histogram
 from onnxsqueeze.runtime import ort
 from onnxsqueeze.runtime.memory import release
@@ -48,6 +49,9 @@ class _Running:
     not_finite: int = 0
     sample: Histogram | None = None
     extremes: Histogram | None = None
+    samples: int = 0
+    sum_low: float = 0.0
+    sum_high: float = 0.0
     sums: list[Array] = field(default_factory=list)
 
     def add(self, out: Mapping[str, Array]) -> None:
@@ -64,8 +68,11 @@ class _Running:
             self.extremes = _merged(self.extremes, edges)
         # Where an edge is infinite, a sampled element may be the smallest or the largest.
         seen = np.concatenate([edges, finite])
-        self.low = min(self.low, float(seen.min(initial=np.inf)))
-        self.high = max(self.high, float(seen.max(initial=-np.inf)))
+        if seen.size:
+            low, high = float(seen.min()), float(seen.max())
+            self.low, self.high = min(self.low, low), max(self.high, high)
+            self.samples += 1
+            self.sum_low, self.sum_high = self.sum_low + low, self.sum_high + high
         if "mean" in out and size:
             self._add_moments([out[k].astype(np.float64) * size for k in ("mean", "mean_square")])
 
@@ -80,7 +87,7 @@ class _Running:
     def result(self) -> TensorRange:
         nothing = Histogram(0, 0, np.zeros(1))
         mean, square = [s / self.count for s in self.sums] or (np.zeros(0), np.zeros(0))
-        seen = self.low <= self.high
+        seen = self.samples > 0
         return TensorRange(
             count=self.count,
             low=float(self.low) if seen else 0.0,
@@ -90,6 +97,9 @@ class _Running:
             extremes=self.extremes or nothing,
             mean=mean,
             mean_square=square,
+            samples=self.samples,
+            average_low=self.sum_low / max(self.samples, 1),
+            average_high=self.sum_high / max(self.samples, 1),
         )
 
 
@@ -114,7 +124,12 @@ def ranges(
     moments: Mapping[str, tuple[int, int]] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Ranges:
-    """Return what was seen of each of ``tensors``, in one pass and bounded memory.
+    """Return what was seen of each of ``tensors``, with the method that loses least, if compared.
+
+    One pass over the samples sees all tensors, in bounded memory. Where it does not tell where to
+    cut a tensor, a second one counts all values. Methods are compared for what integer kernels
+    read and write; see ``measure.calibrate``. Samples that can be read only once get the first
+    pass alone.
 
     Args:
         model: A normalised model of opset 18 or later.
@@ -127,19 +142,40 @@ def ranges(
     Raises:
         ValueError: If the model's opset is under 18.
     """
+    halves = streamed(model, samples, tensors, moments=moments, progress=progress)
+    if isinstance(samples, Sequence):
+        halves = settled(model, samples, halves, threads=cores())
+        return compared(model, samples, halves, threads=cores())
+    return both(halves)
+
+
+def streamed(
+    model: ir.Model,
+    samples: Iterable[Mapping[str, Array]],
+    tensors: Sequence[str],
+    *,
+    moments: Mapping[str, tuple[int, int]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Halves:
+    """Return what one pass saw of each tensor, over samples of even and of odd number.
+
+    The arguments and errors are those of ``ranges``.
+    """
     if not tensors:
-        return {}
+        return {}, {}
     watched, keys = instrumented(model, tensors, moments or {})
     release()
     made = ort.session(watched, threads=cores(), low_memory=True)
-    running = {name: _Running() for name in tensors}
+    running = [{name: _Running() for name in tensors} for _ in range(2)]
     for number, feed in enumerate(samples):
         outputs = ort.run(made, feed)
         for name in tensors:
-            running[name].add({key: outputs[output] for key, output in keys[name].items()})
+            kept = {key: outputs[output] for key, output in keys[name].items()}
+            running[number % 2][name].add(kept)
         if progress is not None:
             progress(number + 1)
-    return {name: one.result() for name, one in running.items()}
+    even, odd = ({name: one.result() for name, one in half.items()} for half in running)
+    return even, odd
 
 
 def instrumented(

@@ -19,6 +19,7 @@ from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.verify import verify
 from onnxsqueeze.numerics.error import sqnr_db
 from onnxsqueeze.passes.change import done
+from onnxsqueeze.passes.insert_dynamic import InsertDynamicPass
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
 from onnxsqueeze.passes.round_weights import Codes, codes, needed
 from onnxsqueeze.passes.store_weights import StoreWeightsPass, check_fits
@@ -66,9 +67,11 @@ def apply(
     copy = model.clone()
     check_fits(plan, plan.weights, {value.name: value for _, value in walk.initializers(copy)})
     rounded = _rounded(plan, copy, grams, store, progress)
-    stored = StoreWeightsPass(plan, rounded)
-    integer = InsertQdqPass(plan, rounded)
-    for one in (integer, stored):
+    for one in (
+        InsertDynamicPass(plan, rounded),
+        InsertQdqPass(plan, rounded),
+        StoreWeightsPass(plan, rounded),
+    ):
         copy = one(copy).model
     verify(copy)
     return Applied(copy, tuple(_changes(plan)), _quality(plan, model, rounded))

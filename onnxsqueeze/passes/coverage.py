@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import onnx_ir as ir
@@ -22,18 +22,28 @@ INTEGER_KERNELS = frozenset(
         ("", "QLinearMatMul"),
         ("", "MatMulInteger"),
         ("com.microsoft", "MatMulIntegerToFloat"),
-        ("com.microsoft", "DynamicQuantizeMatMul"),
     }
 )
+
+# What it makes of MatMulInteger behind a DynamicQuantizeLinear: with one reader the two are one.
+DYNAMIC_KERNELS = frozenset(
+    {("com.microsoft", "DynamicQuantizeMatMul"), ("com.microsoft", "MatMulIntegerToFloat")}
+)
+
+KERNELS: Mapping[str, frozenset[tuple[str, str]]] = {
+    "qdq": INTEGER_KERNELS,
+    "dynamic": DYNAMIC_KERNELS,
+}
+"""The kernels of each form of integers."""
 
 
 def coverage(plan: Plan, result: Path) -> tuple[Coverage, ...]:
     """Return, per form that the plan has, how many weights came out as planned.
 
-    ``qdq`` is done where an integer kernel reads the weight, and nothing computes a float weight
-    from it. ``stored`` and ``float16`` are done where nothing is left that computes the weight
-    when the model runs: it was made float while the model was loaded. What is missing is named
-    with the operators that read it instead.
+    ``qdq`` and ``dynamic`` are done where an integer kernel reads the weight, and nothing computes
+    a float weight from it. ``stored`` and ``float16`` are done where nothing is left that
+    computes the weight when the model runs: it was made float while the model was loaded. What is
+    missing is named with the operators that read it instead.
 
     Only names tie the two graphs: everything made of weight ``w`` is called ``w.something``. In a
     portable plan stored weights are computed at every run, as asked for, so they are left out.
@@ -47,7 +57,7 @@ def coverage(plan: Plan, result: Path) -> tuple[Coverage, ...]:
     """
     forms: dict[str, list[str]] = {}
     for name, choice in plan.weights.items():
-        if choice.form != "float" and not (plan.portable and choice.form != "qdq"):
+        if choice.form != "float" and not (plan.portable and choice.form not in KERNELS):
             forms.setdefault(choice.form, []).append(name)
     if not forms:
         return ()
@@ -66,8 +76,8 @@ def _row(
     missing = []
     for name in names:
         others = left.get(name, set())
-        if form == "qdq":
-            if not others and read.get(name, set()) & INTEGER_KERNELS:
+        if form in KERNELS:
+            if not others and read.get(name, set()) & KERNELS[form]:
                 continue
             others = others or read.get(name, set())
         elif not others:

@@ -7,28 +7,30 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from onnxsqueeze.analysis.dynamic import without_ranges
 from onnxsqueeze.analysis.grids import Candidate, integer_candidates
 from onnxsqueeze.errors import PlanError
-from onnxsqueeze.plan.types import ActivationChoice, Plan, WeightChoice
+from onnxsqueeze.plan.types import ActivationChoice, IntegerForm, Plan, WeightChoice
 
 _CLAMP_SLACK = 1e-6  # ranges are read from JSON and may have been rounded to float32
 
 
 def planned_candidates(
-    model: ir.Model, plan: Plan, rounded: Collection[str]
+    model: ir.Model, plan: Plan, rounded: Collection[str], form: IntegerForm = "qdq"
 ) -> tuple[Candidate, ...]:
-    """Return the nodes that the plan makes integer kernels of and that are not yet.
+    """Return the nodes that the plan makes integer kernels of in one form and that are not yet.
 
     Args:
         model: The model as it is.
         plan: What to do.
         rounded: Names of the weights whose codes are given.
+        form: Which of the plan's weights; only ``qdq`` needs ranges of activations.
 
     Raises:
         PlanError: If a weight, node or tensor is missing, cannot be an integer kernel, or is
             planned in a way that this form has not.
     """
-    wanted = {name: choice for name, choice in plan.weights.items() if choice.form == "qdq"}
+    wanted = {name: choice for name, choice in plan.weights.items() if choice.form == form}
     there = model.graph.initializers
     absent = sorted(n for n in wanted if n not in there and f"{n}.int" not in there)
     if absent:
@@ -39,10 +41,13 @@ def planned_candidates(
             "  Make a plan for this one: onnxsqueeze plan MODEL"
         )
     found = [one for one in integer_candidates(model) if one.weight in wanted]
+    if form == "dynamic":
+        found = without_ranges(model, found)
     for name in wanted.keys() & there.keys():
         _check_weight(name, wanted[name], [one for one in found if one.weight == name], rounded)
     for one in found:
-        _check_activations(one, plan.activations)
+        if form == "qdq":
+            _check_activations(one, plan.activations)
         _check_finite(model.graph, one)
     return tuple(found)
 
@@ -66,8 +71,9 @@ def _check_weight(
     if choice.bits != 8 or choice.axis != one.axis or choice.block is not None or choice.masked:
         raise PlanError(
             f"the plan keeps weight {name!r} in {choice.bits} bits, axis {choice.axis}, block "
-            f"{choice.block}, masked {choice.masked}; form 'qdq' needs 8 bits, axis {one.axis}, "
-            "no block, no mask\n  Change these fields of the plan, or choose form 'stored'."
+            f"{choice.block}, masked {choice.masked}; form '{choice.form}' needs 8 bits, "
+            f"axis {one.axis}, no block, no mask\n"
+            "  Change these fields of the plan, or choose form 'stored'."
         )
     if choice.rounding == "compensated" and name not in rounded:
         raise PlanError(

@@ -21,7 +21,7 @@ from onnxsqueeze.numerics.grid import (
     to_grid,
 )
 from onnxsqueeze.numerics.rounding import compensated, damped
-from onnxsqueeze.plan.types import WeightChoice
+from onnxsqueeze.plan.types import INTEGER_FORMS, WeightChoice
 
 Array = npt.NDArray[Any]
 
@@ -64,7 +64,7 @@ def codes(weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
 
     Args:
         weight: The values, any float type, finite.
-        choice: A choice with form ``stored`` or ``qdq``.
+        choice: A choice with form ``stored``, ``qdq`` or ``dynamic``.
         gram: Second moments of the inputs; needed for rounding ``compensated``.
     """
     values = pruned(weight.astype(np.float32), choice.prune_below)
@@ -77,7 +77,7 @@ def codes(weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
         return plain
     # The columns were chosen by rounding to the nearest; what counts is the error after repair.
     scaled = _coded(rows, choice, gram, matrices, zeros, column)
-    return min(scaled, plain, key=lambda made: _lost(rows, made, matrices))
+    return min(plain, scaled, key=lambda made: _lost(rows, made, matrices))
 
 
 def _coded(
@@ -92,8 +92,9 @@ def _coded(
         rows = rows / column
         matrices = None if matrices is None else matrices * np.outer(column, column)
     groups = 1 if matrices is None else len(matrices)
+    alike = None if column is None else np.square(column)  # what an error of a code is worth
     parts = [
-        _group(part, choice, None if matrices is None else matrices[index], gram, mask)
+        _group(part, choice, None if matrices is None else matrices[index], gram, mask, alike)
         for index, (part, mask) in enumerate(_split(rows, zeros, groups))
     ]
     whole, scale = (np.concatenate(kind) for kind in zip(*parts, strict=True))
@@ -126,9 +127,14 @@ def _split(rows: Array, zeros: Array | None, groups: int) -> list[tuple[Array, A
 
 
 def _group(
-    rows: Array, choice: WeightChoice, matrix: Array | None, gram: Gram | None, zeros: Array | None
+    rows: Array,
+    choice: WeightChoice,
+    matrix: Array | None,
+    gram: Gram | None,
+    zeros: Array | None,
+    alike: Array | None,
 ) -> tuple[Array, Array]:
-    importance = None if matrix is None else np.maximum(np.diag(matrix), 0)
+    importance = alike if matrix is None else np.maximum(np.diag(matrix), 0)
     if choice.bits >= 8 and matrix is None:
         scale = max_scale(rows, choice.bits, choice.block)
     else:
@@ -142,4 +148,5 @@ def _group(
 
 def needed(choices: Mapping[str, WeightChoice]) -> tuple[str, ...]:
     """Return the names of the weights that are stored as codes."""
-    return tuple(name for name, choice in choices.items() if choice.form in ("stored", "qdq"))
+    coded = ("stored", *INTEGER_FORMS)
+    return tuple(name for name, choice in choices.items() if choice.form in coded)

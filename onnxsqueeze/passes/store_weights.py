@@ -27,7 +27,7 @@ from onnxsqueeze.graph import edit, walk
 from onnxsqueeze.numerics.grid import from_rows
 from onnxsqueeze.passes.chain import Chain
 from onnxsqueeze.passes.round_weights import Codes, pruned
-from onnxsqueeze.plan.types import Plan, WeightChoice
+from onnxsqueeze.plan.types import INTEGER_FORMS, Plan, WeightChoice
 
 Array = npt.NDArray[Any]
 
@@ -36,8 +36,8 @@ class StoreWeightsPass(ir.passes.InPlacePass):
     """Write each weight in the form that its choice names: ``float``, ``float16`` or ``stored``.
 
     Decides nothing. Scope: initializers of every graph, and all of their readers. Choices with
-    form ``qdq`` are left to InsertQdqPass; a ``float`` weight changes only where the plan prunes
-    it.
+    forms ``qdq`` and ``dynamic`` are left to InsertQdqPass and InsertDynamicPass; a ``float``
+    weight changes only where the plan prunes it.
     """
 
     def __init__(self, plan: Plan, codes: Mapping[str, Codes]) -> None:
@@ -51,7 +51,11 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         taken = walk.value_names(model)
         shared: dict[tuple[ir.Graph, str], ir.Value] = {}
         places = {value.name: (graph, value) for graph, value in walk.initializers(model)}
-        stored = {n: choice for n, choice in self.plan.weights.items() if choice.form != "qdq"}
+        stored = {
+            name: choice
+            for name, choice in self.plan.weights.items()
+            if choice.form not in INTEGER_FORMS
+        }
         check_fits(self.plan, stored, places)
         for name, choice in stored.items():
             graph, value = places[name]

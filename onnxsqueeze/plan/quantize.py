@@ -1,20 +1,24 @@
-"""Which nodes become integer kernels: those that were measured to run faster so."""
+"""Which nodes become integer kernels, and of which form: as they were measured to be fastest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Literal
 
 import numpy as np
 
 from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.config import Limits
-from onnxsqueeze.facts.op_latency import OpLatency
-from onnxsqueeze.plan.types import ActivationChoice, WeightChoice
+from onnxsqueeze.facts.op_latency import IntegerLatency, OpLatency
+from onnxsqueeze.plan.types import INTEGER_FORMS, ActivationChoice, IntegerForm, WeightChoice
 
 LEAST_SPEEDUP = 1.05
 """Speedup of a node alone under which it stays float: activations lose accuracy for it."""
+
+SAME_TIME = 1.03
+"""Factor under which two times are no different; then ``dynamic`` is better: it fits any input."""
 
 INTEGER_BITS = 8
 
@@ -24,14 +28,16 @@ class IntegerChoices:
     """What becomes an integer kernel.
 
     Attributes:
-        weights: Choices with form ``qdq``, by initializer.
-        activations: Grids, by tensor.
+        weights: Choices with form ``qdq`` or ``dynamic``, by initializer.
+        activations: Grids, by tensor; ``dynamic`` needs none.
         reasons: Why each other node stays float, by candidate output ``y``.
+        forms: The form of each of ``weights``.
     """
 
     weights: dict[str, WeightChoice]
     activations: dict[str, ActivationChoice]
     reasons: dict[str, str]
+    forms: dict[str, IntegerForm] = field(default_factory=dict)
 
 
 def choose_integer(
@@ -40,12 +46,14 @@ def choose_integer(
     ranges: Mapping[str, tuple[float, float]],
     limits: Limits,
     objective: Literal["size", "latency", "balanced"],
+    forms: Sequence[IntegerForm] = INTEGER_FORMS,
 ) -> IntegerChoices:
-    """Return the nodes that pay in integers, with the grids that they need.
+    """Return the nodes that pay in integers, in their fastest form, with the grids they need.
 
-    A node pays if it alone, with its QuantizeLinear and DequantizeLinear, was measured to run at
-    least 1.05 times as fast as in floats. A weight that several nodes read changes only if all of
-    them pay. Nothing changes for ``size``: weights that are stored in 8 bits are as small.
+    A form of a node pays if it alone, with what makes its activations integers, was measured to
+    run at least 1.05 times as fast as in floats. A weight that several nodes read changes only if
+    one form pays for all of them. Nothing changes for ``size``: weights that are stored in 8 bits
+    are as small.
 
     Args:
         candidates: As ``integer_candidates`` returns them.
@@ -53,16 +61,65 @@ def choose_integer(
         ranges: Ends of the tensors' grids, by tensor.
         limits: What must stay as it is, and which bit widths are allowed.
         objective: What the result should be best at.
+        forms: Forms that may be used.
     """
-    reasons = {}
+    reasons: dict[str, str] = {}
+    paying: dict[str, frozenset[IntegerForm]] = {}
     for one in candidates:
-        reason = one.reason or _refused(limits, objective, one) or _missing(one, ranges)
-        reason = reason or _slow(latencies.get(one.y))
-        if reason:
-            reasons[one.y] = reason
-    reasons |= _shared(candidates, reasons)
+        reason = one.reason or _refused(limits, objective, one)
+        against = {} if reason else _against(one, latencies.get(one.y), ranges, forms)
+        paying[one.y] = frozenset(form for form, why in against.items() if not why)
+        if not paying[one.y]:
+            reasons[one.y] = reason or _joined(against)
+    reasons |= _shared(candidates, reasons, paying)
     chosen = [one for one in candidates if one.y not in reasons]
-    return IntegerChoices(_weights(chosen, latencies), _activations(chosen, ranges), reasons)
+    fastest = {
+        name: _fastest([one for one in chosen if one.weight == name], latencies, paying)
+        for name in dict.fromkeys(one.weight for one in chosen)
+    }
+    on_grids = [one for one in chosen if fastest[one.weight] == "qdq"]
+    return IntegerChoices(
+        _weights(chosen, latencies, fastest), _activations(on_grids, ranges), reasons, fastest
+    )
+
+
+def _against(
+    one: Candidate,
+    latency: OpLatency | None,
+    ranges: Mapping[str, tuple[float, float]],
+    forms: Sequence[IntegerForm],
+) -> dict[IntegerForm, str]:
+    """Return what stands against each form that was measured; empty where nothing does."""
+    if latency is None:
+        return {"qdq": _missing(one, ranges) or "its latency in integers was not measured"}
+    found: dict[IntegerForm, str] = {}
+    for form in forms:
+        if form in latency.integers:
+            missing = _missing(one, ranges) if form == "qdq" else ""
+            found[form] = missing or _slow(latency.integers[form])
+    return found or {forms[0]: "its latency in integers was not measured"}
+
+
+def _joined(against: Mapping[IntegerForm, str]) -> str:
+    words = {"qdq": "on measured grids", "dynamic": "on grids of each run"}
+    if len(set(against.values())) == 1:
+        return next(iter(against.values()))
+    return "; ".join(f"{words[form]}: {why}" for form, why in against.items())
+
+
+def _fastest(
+    readers: Sequence[Candidate],
+    latencies: Mapping[str, OpLatency],
+    paying: Mapping[str, frozenset[IntegerForm]],
+) -> IntegerForm:
+    """Return the form in which all readers of a weight together take least time."""
+    able = frozenset.intersection(*(paying[one.y] for one in readers))
+    times = {
+        form: sum(median(latencies[one.y].integers[form].ms) for one in readers) for form in able
+    }
+    if times.get("dynamic", np.inf) <= SAME_TIME * times.get("qdq", np.inf):
+        return "dynamic"
+    return "qdq"
 
 
 def _refused(limits: Limits, objective: str, one: Candidate) -> str:
@@ -90,9 +147,7 @@ def _missing(one: Candidate, ranges: Mapping[str, tuple[float, float]]) -> str:
     return ""
 
 
-def _slow(latency: OpLatency | None) -> str:
-    if latency is None:
-        return "its latency in integers was not measured"
+def _slow(latency: IntegerLatency) -> str:
     if not latency.fused:
         return "ONNX Runtime makes no integer kernel of it here"
     if latency.speedup.value < LEAST_SPEEDUP:
@@ -103,28 +158,44 @@ def _slow(latency: OpLatency | None) -> str:
     return ""
 
 
-def _shared(candidates: Sequence[Candidate], reasons: Mapping[str, str]) -> dict[str, str]:
-    """Return reasons for the nodes whose weight another node needs in floats."""
+def _shared(
+    candidates: Sequence[Candidate],
+    reasons: Mapping[str, str],
+    paying: Mapping[str, frozenset[IntegerForm]],
+) -> dict[str, str]:
+    """Return reasons for the nodes whose weight another node needs in floats, or in one form."""
     staying = {one.weight: one.node for one in candidates if one.y in reasons and one.weight}
-    return {
-        one.y: f"weight {one.weight!r} is shared with {staying[one.weight]!r}, which stays float"
-        for one in candidates
-        if one.y not in reasons and one.weight in staying
-    }
+    found = {}
+    for one in candidates:
+        if one.y in reasons:
+            continue
+        if one.weight in staying:
+            other = f"{staying[one.weight]!r}, which stays float"
+            found[one.y] = f"weight {one.weight!r} is shared with {other}"
+            continue
+        readers = [other for other in candidates if other.weight == one.weight]
+        if not frozenset.intersection(*(paying[other.y] for other in readers)):
+            names = sorted(other.node for other in readers)
+            found[one.y] = f"no form of integers pays for all readers of {one.weight!r}: {names}"
+    return found
 
 
 def _weights(
-    chosen: Sequence[Candidate], latencies: Mapping[str, OpLatency]
+    chosen: Sequence[Candidate],
+    latencies: Mapping[str, OpLatency],
+    fastest: Mapping[str, IntegerForm],
 ) -> dict[str, WeightChoice]:
-    return {
-        one.weight: WeightChoice(
-            form="qdq",
+    choices = {}
+    for one in chosen:
+        form = fastest[one.weight]
+        speedup = latencies[one.y].integers[form].speedup.value
+        choices[one.weight] = WeightChoice(
+            form=form,
             bits=INTEGER_BITS,
             axis=one.axis,
-            reason=f"its node runs {latencies[one.y].speedup.value:.2f} times as fast in integers",
+            reason=f"its node runs {speedup:.2f} times as fast in integers",
         )
-        for one in chosen
-    }
+    return choices
 
 
 def _activations(

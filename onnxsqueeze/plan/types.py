@@ -14,6 +14,9 @@ from onnxsqueeze.errors import PlanError
 SCHEMA = 1
 MASKED_WIDTHS = (4, 8)
 """Widths of codes that can stand behind a bit mask."""
+IntegerForm = Literal["qdq", "dynamic"]
+INTEGER_FORMS: tuple[IntegerForm, ...] = ("qdq", "dynamic")
+"""Forms of weights that integer kernels read."""
 
 
 class _Data(BaseModel):
@@ -26,8 +29,10 @@ class WeightChoice(_Data):
     Attributes:
         form: ``float`` as it is; ``float16`` stored, made float when the model loads; ``stored``
             as integers, made float when the model loads; ``qdq`` as integers that an integer
-            kernel reads.
-        bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 8 for ``qdq``.
+            kernel reads, with activations on grids of the plan; ``dynamic`` the same, with
+            activations on grids that each run takes from its own values.
+        bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 8 for ``qdq`` and
+            ``dynamic``.
         axis: Axis whose entries have their own scales; None for one scale.
         block: Values per scale along the axis that is summed over; None for one scale per
             ``axis`` entry.
@@ -39,7 +44,7 @@ class WeightChoice(_Data):
         reason: Why.
     """
 
-    form: Literal["float", "float16", "stored", "qdq"]
+    form: Literal["float", "float16", "stored", "qdq", "dynamic"]
     bits: Literal[2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32]
     axis: int | None = None
     block: Annotated[int, Field(ge=2)] | None = None
@@ -51,7 +56,7 @@ class WeightChoice(_Data):
 
     @model_validator(mode="after")
     def _can_be_carried_out(self) -> WeightChoice:
-        only = {"float": (32,), "float16": (16,), "qdq": (8,)}
+        only = {"float": (32,), "float16": (16,), "qdq": (8,), "dynamic": (8,)}
         widths = only.get(self.form, tuple(width for width in WIDTHS if width < 16))
         if self.bits not in widths:
             wanted = " or ".join(str(width) for width in widths)

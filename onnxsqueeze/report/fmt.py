@@ -18,6 +18,7 @@ _FORMS = {
     "float16": "stored as float16",
     "stored": "stored as {bits}-bit integers",
     "qdq": "computed with {bits}-bit integers",
+    "dynamic": "computed with {bits}-bit integers, grids of each run",
 }
 
 

@@ -298,6 +298,7 @@ def test_every_command_is_in_the_help() -> None:
     assert sorted(group.commands) == [
         "apply",
         "compress",
+        "doctor",
         "inspect",
         "measure",
         "plan",

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.facts.grams import Gram, Grams, identity
-from onnxsqueeze.facts.op_latency import OpKey, OpLatencies, OpLatency
+from onnxsqueeze.facts.op_latency import IntegerLatency, OpKey, OpLatencies, OpLatency
 from onnxsqueeze.facts.ranges import TensorRange, from_record, to_record
 from onnxsqueeze.facts.records import Change, Interval, Machine, Provenance
 from onnxsqueeze.facts.store import Store
@@ -32,9 +32,11 @@ def latency(key=KEY, machine=MACHINE):
         key=key,
         machine=machine,
         float_ms=(2.0, 2.2),
-        integer_ms=(1.0, 1.1),
-        speedup=Interval(value=2.0, low=2.0, high=2.0),
-        fused=True,
+        integers={
+            "qdq": IntegerLatency(
+                ms=(1.0, 1.1), speedup=Interval(value=2.0, low=2.0, high=2.0), fused=True
+            )
+        },
     )
 
 
@@ -141,7 +143,7 @@ def test_no_file_holds_no_latencies(tmp_path):
 
 def test_a_malformed_file_names_the_mistake(tmp_path):
     path = tmp_path / "l.json"
-    path.write_text('{"schema_number": 1, "rows": [{"key": 3}]}')
+    path.write_text('{"schema_number": 2, "rows": [{"key": 3}]}')
     with pytest.raises(
         DataError, match=r"l.json holds no operator latencies: rows.0.key: .*\n  Re"
     ):

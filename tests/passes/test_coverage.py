@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from onnxsqueeze.facts.records import Coverage
 from onnxsqueeze.passes.coverage import coverage
+from onnxsqueeze.passes.insert_dynamic import InsertDynamicPass
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
 from onnxsqueeze.plan.types import ActivationChoice, Plan, WeightChoice
 
@@ -23,7 +25,7 @@ def written(folder, text, change=lambda model: model, **initializers):
 
 
 def plan(portable=False, activations=(), **forms):
-    bits = {"float": 32, "float16": 16, "stored": 8, "qdq": 8}
+    bits = {"float": 32, "float16": 16, "stored": 8, "qdq": 8, "dynamic": 8}
     return Plan(
         model_sha256="0" * 64,
         portable=portable,
@@ -61,6 +63,43 @@ def test_an_integer_kernel_counts_as_done(tmp_path):
     )  # fmt: skip
 
     assert coverage(planned, path) == (Coverage(form="qdq", planned=2, done=2, missing=()),)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_a_kernel_over_grids_of_each_run_counts_as_done(tmp_path, portable):
+    """The kernel of v is shared, that of w is one with its DynamicQuantizeLinear."""
+    planned = plan(portable, w="dynamic", v="dynamic", u="dynamic")
+    weights = {
+        name: choice.model_copy(update={"axis": 1}) for name, choice in planned.weights.items()
+    }
+    planned = planned.model_copy(update={"weights": weights})
+    path = written(
+        tmp_path,
+        """g (float[4,8] x) => (float[4,6] y, float[4,5] out) {
+        a = MatMul(x, v)  b = MatMul(x, u)  y = Sub(a, b)  out = MatMul(y, w) }""",
+        lambda model: InsertDynamicPass(planned)(model),
+        v=weight(8, 6), u=2 * weight(8, 6), w=weight(6, 5),
+    )  # fmt: skip
+
+    assert coverage(planned, path) == (Coverage(form="dynamic", planned=3, done=3, missing=()),)
+
+
+def test_an_integer_product_that_was_not_fused_is_named(tmp_path):
+    """What follows is no Cast and Mul, so that the weight is read by MatMulInteger itself."""
+    path = written(
+        tmp_path,
+        """g (float[4,8] x) => (int32[4,6] y) {
+        q, s, z = DynamicQuantizeLinear(x)  y = MatMulInteger(q, w_int, z) }""",
+        lambda model: [
+            setattr(value, "name", value.name.replace("w_", "w."))
+            for value in list(model.graph.initializers.values())
+        ],
+        w_int=np.ones((8, 6), np.uint8),
+    )
+
+    (row,) = coverage(plan(w="dynamic"), path)
+
+    assert (row.form, row.done, row.missing) == ("dynamic", 0, ("w (MatMulInteger)",))
 
 
 def test_weights_that_no_integer_kernel_reads_are_named(tmp_path):

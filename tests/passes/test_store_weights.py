@@ -14,7 +14,7 @@ from onnxsqueeze.analysis.weights import weights
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.verify import verify
-from onnxsqueeze.numerics.grid import largest_block
+from onnxsqueeze.numerics.grid import as_rows, from_rows, largest_block
 from onnxsqueeze.passes.round_weights import codes, needed, pruned
 from onnxsqueeze.passes.store_weights import StoreWeightsPass
 from onnxsqueeze.plan.types import Plan, WeightChoice
@@ -175,7 +175,7 @@ def test_other_widths_are_put_together_from_planes(reader, bits):
 
 
 @pytest.mark.parametrize(
-    ("bits", "masked"), [(4, False), (4, True), (8, False), (8, True), (3, False)]
+    ("bits", "masked"), [(4, False), (4, True), (8, False), (8, True), (2, False), (3, False)]
 )
 @pytest.mark.parametrize("reader", ["MatMul", "Gemm"])
 def test_blocks_along_the_summed_axis(reader, bits, masked):
@@ -213,6 +213,56 @@ def test_the_bit_mask_needs_no_new_opset(opset):
     model = made(READERS["odd MatMul"][0], opset=opset)
     one = choice("stored", 8, axis=1, masked=True, prune_below=0.1)
     check(model, {"x": random(3, 27)}, plan(w=one))
+
+
+def with_uneven_columns(model, axis):
+    """Make a few of the weight's columns so large that they pay for scales of their own."""
+    w = models.constants(model)["w"]
+    rows = as_rows(w.copy(), axis)
+    rows[:, :: max(2, rows.shape[1] // 3)] *= 50
+    return with_weights(model, {"w": from_rows(rows, w.shape, axis)})
+
+
+COLUMNS = [
+    *[(reader, 4, None, False) for reader in READERS],
+    *[("MatMul", bits, None, False) for bits in (2, 3, 5, 6, 7, 8, 10, 12)],
+    *[("float16", bits, None, False) for bits in (3, 6, 8)],
+    *[(reader, bits, 16, False) for reader in ("MatMul", "Gemm") for bits in (2, 3, 4, 8)],
+    ("float16", 4, 16, False), ("Conv", 4, 12, False), ("grouped Conv", 3, 6, False),
+    ("MatMul", 4, None, True), ("Gemm", 8, 16, True), ("Conv", 8, None, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reader", "bits", "block", "masked"), COLUMNS)
+def test_columns_are_multiplied_along_the_other_axes(reader, bits, block, masked):
+    model, feed, axis = subject(reader)
+    model = with_uneven_columns(model, axis)
+    below = float(np.median(np.abs(models.constants(model)["w"]))) if masked else None
+    one = choice(
+        "stored", bits, axis=axis, block=block, columns=True, masked=masked, prune_below=below
+    )
+    assert coded(plan(w=one), models.constants(model))["w"].column is not None
+    copy, values = check(model, feed, plan(w=one))
+    np.testing.assert_array_equal(restored(copy), values["w"])
+    assert restored(copy).dtype == values["w"].dtype
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -4])
+def test_columns_go_with_every_axis(axis):
+    # No row of the operator table takes each of these; the nodes must spell them all the same.
+    model, feed, _ = subject("Conv")
+    model = with_uneven_columns(model, axis)
+    copy, values = check(model, feed, plan(w=choice("stored", 6, axis=axis, columns=True)))
+    np.testing.assert_array_equal(restored(copy), values["w"])
+    shape = copy.graph.initializers["w.column"].const_value.shape.numpy()
+    assert shape == tuple(1 if i == axis % 4 else dim for i, dim in enumerate((16, 4, 3, 3)))
+
+
+def test_columns_that_do_not_pay_are_not_stored():
+    model, feed, axis = subject("MatMul")
+    model = with_weights(model, {"w": np.ones((32, 24), np.float32)})
+    copy, _ = check(model, feed, plan(w=choice("stored", 4, axis=axis, columns=True)))
+    assert "w.column" not in copy.graph.initializers
 
 
 # DequantizeLinear is a kernel of its own, and multiplies as above.
@@ -258,17 +308,29 @@ def branches():
     }}""")
 
 
-@pytest.mark.parametrize("form", [name for name in FORMS if name != "pruned float"])
-def test_weights_of_branches_and_weights_that_only_branches_read(form):
+BRANCHED = {
+    **{name: choice_of(name, 1) for name in FORMS if name != "pruned float"},
+    **{f"stored {bits}": choice("stored", bits, axis=1) for bits in (2, 3, 5, 6, 7, 10, 12)},
+    "blocks": choice("stored", 3, axis=1, block=4),
+    "columns": choice("stored", 6, axis=1, columns=True),
+    "blocks and columns": choice("stored", 2, axis=1, block=4, columns=True),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHED)
+def test_weights_of_branches_and_weights_that_only_branches_read(name):
     model = branches()
-    one = choice_of(form, 1)
+    if BRANCHED[name].columns:
+        model = with_weights(model, {"w": random(8, 8) * np.float32([[50], *7 * [[1]]])})
+    one = BRANCHED[name]
     copy, _, values = stored(model, plan(w=one, v=one))
     assert {"v", "w"}.isdisjoint(value.name for _, value in walk.initializers(copy))
     reference = with_weights(model, values)
     for taken in (True, False):
         feed = {"x": random(3, 8), "c": np.array(taken)}
         np.testing.assert_array_equal(run(copy, feed)["y"], run(reference, feed)["y"])
-    added = {"Mul", "Gather", "Reshape", "CumSum"} & set(models.operators(ort.optimized(copy)))
+    nodes = {"Add", "BitShift", "Cast", "CumSum", "Gather", "Mul", "Reshape", "Slice", "Sub"}
+    added = nodes & set(models.operators(ort.optimized(copy)))
     assert added == set()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.config import Limits
-from onnxsqueeze.facts.op_latency import OpKey, OpLatency
+from onnxsqueeze.facts.op_latency import IntegerLatency, OpKey, OpLatency
 from onnxsqueeze.facts.records import Interval, Machine
 from onnxsqueeze.plan.quantize import IntegerChoices, choose_integer
 from onnxsqueeze.plan.types import ActivationChoice, WeightChoice
@@ -26,15 +26,22 @@ MACHINE = Machine(
 RANGES = {"x": (-1.0, 2.0), "r": (0.0, 6.5)}
 
 
-def latency(speedup, fused=True):
+def latency(speedup, fused=True, **dynamic):
+    """One node, ``speedup`` times as fast as ``qdq``, and so many times as ``dynamic``."""
     return OpLatency(
         key=OpKey(op_type="Conv", attributes={}, shapes={}, provider="cpu", threads=1),
         machine=MACHINE,
         float_ms=(speedup,),
-        integer_ms=(1.0,),
-        speedup=Interval(value=speedup, low=speedup, high=speedup),
-        fused=fused,
+        integers={
+            "qdq": integer(speedup, 1.0, fused),
+            **{form: integer(value, speedup / value) for form, value in dynamic.items()},
+        },
     )
+
+
+def integer(speedup, ms, fused=True):
+    interval = Interval(value=speedup, low=speedup, high=speedup)
+    return IntegerLatency(ms=(ms,), speedup=interval, fused=fused)
 
 
 FAST = {"y": latency(1.5), "z": latency(2.0)}
@@ -60,7 +67,70 @@ def test_nodes_that_pay_get_grids_that_end_with_their_clamp(objective):
             "r": ActivationChoice(low=0.0, high=6.0, reason="made by conv"),
         },
         reasons={},
+        forms={"w": "qdq", "v": "qdq"},
     )
+
+
+@pytest.mark.parametrize(
+    ("qdq", "dynamic", "form"),
+    [
+        (2.0, 2.5, "dynamic"),
+        (2.0, 1.945, "dynamic"),  # 2.8% slower, which is no difference
+        (2.0, 1.9, "qdq"),  # 5.3% slower
+        (2.0, 1.04, "qdq"),
+        (1.06, 1.049, "qdq"),  # no different, but alone it does not pay
+        (1.04, 1.05, "dynamic"),
+    ],
+)
+def test_the_fastest_form_that_pays_is_taken_and_in_doubt_the_one_that_adapts(qdq, dynamic, form):
+    found = chosen((MATMUL,), {"z": latency(qdq, dynamic=dynamic)})
+
+    speedup = {"qdq": qdq, "dynamic": dynamic}[form]
+    reason = f"its node runs {speedup:.2f} times as fast in integers"
+    assert found.weights == {"v": WeightChoice(form=form, bits=8, axis=1, reason=reason)}
+    assert set(found.activations) == ({"r"} if form == "qdq" else set())
+    assert (found.forms, found.reasons) == ({"v": form}, {})
+
+
+def test_a_node_without_a_measured_range_takes_the_form_that_needs_none():
+    found = chosen((MATMUL,), {"z": latency(3.0, dynamic=1.5)}, ranges={})
+
+    assert (found.forms, found.activations) == ({"v": "dynamic"}, {})
+
+
+def test_only_forms_that_may_be_used_are():
+    latencies = {"z": latency(1.5, dynamic=3.0)}
+
+    found = choose_integer((MATMUL,), latencies, RANGES, Limits(), "latency", ("qdq",))
+    nothing = choose_integer((CONV,), FAST, RANGES, Limits(), "latency", ("dynamic",))
+
+    assert found.forms == {"v": "qdq"}
+    assert nothing.reasons == {"y": "its latency in integers was not measured"}
+
+
+def test_both_forms_that_do_not_pay_are_named():
+    slow = "integers run at {} of its float speed here, and less than 1.05 does not pay"
+
+    found = chosen((MATMUL,), {"z": latency(0.90, dynamic=1.01)})
+    same = chosen((MATMUL,), {"z": latency(0.90, dynamic=0.90)})
+
+    assert found.reasons["z"] == (
+        f"on measured grids: {slow.format('0.90')}; on grids of each run: {slow.format('1.01')}"
+    )
+    assert same.reasons["z"] == slow.format("0.90")
+
+
+def test_readers_of_one_weight_take_the_form_that_pays_for_all():
+    other = replace(MATMUL, node="other", y="z2")
+    both, first = latency(2.0, dynamic=1.5), latency(1.5, dynamic=1.0)
+
+    found = chosen((MATMUL, other), {"z": both, "z2": first})
+    apart = chosen((MATMUL, other), {"z": latency(1.0, dynamic=1.5), "z2": first})
+
+    assert found.forms == {"v": "qdq"}
+    assert apart.weights == {}
+    reason = "no form of integers pays for all readers of 'v': ['mm', 'other']"
+    assert apart.reasons == {"z": reason, "z2": reason}
 
 
 REASONS = {

@@ -19,6 +19,7 @@ PLAN = Plan(
         "half": WeightChoice(form="float16", bits=16, reason=""),
         "as it is": WeightChoice(form="float", bits=32, reason="named by --keep"),
         "integer": WeightChoice(form="qdq", bits=8, axis=0, reason=""),
+        "dynamic": WeightChoice(form="dynamic", bits=8, axis=1, reason=""),
     },
     activations={"x": ActivationChoice(low=-1.5, high=0.1 + 0.2, reason="seen")},
     notes=("one", "two"),
