@@ -122,6 +122,7 @@ def _measured(
         is_synthetic=loaded.is_synthetic,
         prune_below=limits.prune_below,
         seed=data.seed,
+        compares_ranges=target.calibration == "auto",
     )
     integers = target.objective != "size" and not loaded.is_synthetic
     facts = collect(subject, store, with_integers=integers, progress=progress)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 Width = Literal[2, 3, 4, 5, 6, 7, 8, 10, 12, 16]
 WIDTHS: tuple[Width, ...] = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
-Calibration = Literal["auto", "mse", "minmax", "average", "percentile", "entropy", "density"]
+Calibration = Literal["auto", "density", "mse", "minmax", "average", "percentile", "entropy"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -49,8 +49,8 @@ class Target(Settings):
             weights: exact on every x64 and Arm kernel.
         kernels_file: Facts of the target's integer kernels, as ``onnxsqueeze doctor -o FILE``
             writes them there; None for this machine's own.
-        calibration: How the ends of activations' grids are told; ``auto`` takes for each the
-            method that was measured to lose least.
+        calibration: How the ends of activations' grids are told; ``auto`` compares the methods for
+            each, which takes longer.
     """
 
     objective: Literal["size", "latency", "balanced"] = "balanced"
@@ -58,7 +58,7 @@ class Target(Settings):
     threads: Annotated[int, Field(ge=1)] = 1
     portable: bool = False
     kernels_file: str | None = None
-    calibration: Calibration = "auto"
+    calibration: Calibration = "density"
 
 
 class Limits(Settings):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 
 import onnx_ir as ir
@@ -27,6 +28,9 @@ from onnxsqueeze.progress import Progress, silent
 
 LEVELS = 50
 """Damage limits that are tried: level k is ``10 ** (-k / 6)``, from 1 to 1e-8; the last is 0."""
+
+MILDER = 4
+"""Levels that stored weights give back for more integer kernels: about a fifth of the damage."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,8 @@ def with_integers(
     """Return the trial with most integer kernels that pay within the budget, or ``stored``.
 
     Nodes are ranked by the time that each saves; the longest leading part of them that is within
-    the budget is found by bisection.
+    the budget is found by bisection. What is left of the budget beside ``stored`` may be little,
+    so more kernels are tried beside milder choices, too, which make a larger file.
 
     Args:
         search: The search; its facts hold ranges and latencies of single nodes.
@@ -132,7 +137,6 @@ def with_integers(
         candidates: Nodes that can become integer kernels.
         progress: Called with (stage, done, all).
     """
-    tell = progress or silent
     facts = search.facts
     grids = all_grid_ends(facts.ranges, search.target.calibration)
     choices = choose_integer(
@@ -145,19 +149,31 @@ def with_integers(
     )
     choices = replace(choices, activations=explained(choices.activations, grids))
     ranked = _ranked(choices, candidates, facts)
-    best, low, high = stored, 1, len(ranked)
-    deadline = _deadline(search)
+    tell = progress or silent
+    best, count = stored, 0
+    for level in (stored.level, min(stored.level + MILDER, LEVELS - 1)):
+        plan = stored.plan if level == stored.level else at_level(search, level)
+        with_first = partial(_merged, search, plan, choices, candidates, ranked)
+        found = _most_within(search, with_first, level, range(count + 1, len(ranked) + 1), tell)
+        if found is not None:
+            best, count = found
+    return best
+
+
+def _most_within(
+    search: Search, with_first: Callable[[int], Plan], level: int, counts: range, tell: Progress
+) -> tuple[Trial, int] | None:
+    """Return the trial with most kernels within the budget, and how many, by bisection."""
+    best, deadline = None, _deadline(search)
+    low, high = counts.start, counts.stop - 1
     while low <= high and time.monotonic() < deadline:
         count = (low + high + 1) // 2
-        plan = _merged(search, stored.plan, choices, candidates, ranked[:count])
-        trial = search.trial(plan, stored.level)
+        trial = search.trial(with_first(count), level)
         if trial.is_within(search.budget):
-            best, low = trial, count + 1
+            best, low = (trial, count), count + 1
         else:
             high = count - 1
-        tell(
-            "integer kernels within the budget", len(ranked) - max(high - low + 1, 0), len(ranked)
-        )
+        tell("integer kernels within the budget", len(counts) - (high - low + 1), len(counts))
     return best
 
 
@@ -178,9 +194,11 @@ def _merged(
     plan: Plan,
     choices: IntegerChoices,
     candidates: Sequence[Candidate],
-    taken: Sequence[str],
+    ranked: Sequence[str],
+    count: int,
 ) -> Plan:
-    """Return ``plan`` with the taken weights, and the grids that their nodes need, in integers."""
+    """Return ``plan`` with the first weights, and the grids that their nodes need, in integers."""
+    taken = ranked[:count]
     weights, rows = dict(plan.weights), {w.name: w.rows for w in search.facts.weights}
     for name in taken:
         rounding = "compensated" if rows.get(name) else "nearest"

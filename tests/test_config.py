@@ -20,6 +20,7 @@ def test_defaults():
         (Budget, "max_drop", float("nan")),
         (Budget, "seed", -1),
         (Target, "objective", "speed"),
+        (Target, "calibration", "best"),
         (Target, "threads", 0),
         (Limits, "bits", (9,)),
         (Limits, "keep", ("(",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +23,7 @@ from onnxsqueeze.facts.store import Store
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.measure.fidelity import Reference
 from onnxsqueeze.plan.types import INTEGER_FORMS, IntegerForm, Plan
-from onnxsqueeze.search import LEVELS, Search, Trial, smallest, with_integers
+from onnxsqueeze.search import LEVELS, MILDER, Search, Trial, smallest, with_integers
 from tests.cli.place import Place, network
 from tests.report.fixture import MACHINE
 
@@ -229,10 +230,38 @@ def test_most_integer_kernels_within_the_budget(
     found = with_integers(made, stored, integer_candidates(measured.loaded.model))
     assert integers(found) == set(ranked[:most])
     assert (found is stored) == (most == 0)
-    assert len(seen) <= 2  # of 0 to 3 kernels, by halves
-    assert {level for level, _ in seen} == {stored.level}
+    # of 0 to 3 kernels, by halves, and of those that are left, beside milder choices
+    assert [level for level, _ in seen] == sorted(level for level, _ in seen)
+    assert [level for level, _ in seen].count(stored.level) <= 2
+    milder = [(level, count) for level, count in seen if level != stored.level]
+    assert len(milder) <= 2
+    assert all(level == stored.level + MILDER and count > most for level, count in milder)
+    assert (milder == []) == (most == 3)
     others = stored.plan.weights.keys() - integers(found)
     assert all(found.plan.weights[name] == stored.plan.weights[name] for name in others)
+
+
+def test_more_integer_kernels_are_taken_beside_milder_choices(
+    measured: api.Measured, tried: Callable[[Callable[[int, int], bool]], Tried]
+) -> None:
+    tried(lambda level, count: count <= (1 if level == 24 else 2))
+    made, stored, ranked = integer_search(measured)
+    found = with_integers(made, stored, integer_candidates(measured.loaded.model))
+    assert found.level == stored.level + MILDER
+    assert integers(found) == set(ranked[:2])
+    milder = search.at_level(made, found.level).weights
+    others = milder.keys() - integers(found)
+    assert all(found.plan.weights[name] == milder[name] for name in others)
+
+
+def test_the_mildest_level_is_not_passed(
+    measured: api.Measured, tried: Callable[[Callable[[int, int], bool]], Tried]
+) -> None:
+    seen = tried(lambda *_: False)
+    made, stored, _ = integer_search(measured)
+    last = replace(stored, level=LEVELS - 2)
+    with_integers(made, last, integer_candidates(measured.loaded.model))
+    assert {level for level, _ in seen} == {LEVELS - 2, LEVELS - 1}
 
 
 def test_integer_weights_keep_pruning_and_rounding_of_the_plan(

@@ -228,9 +228,9 @@ target_options = _together(
     click.option(
         "--calibration",
         type=click.Choice(get_args(Calibration)),
-        default="auto",
+        default=Target().calibration,
         show_default=True,
-        help="How ranges of activations are told; auto takes for each what lost least.",
+        help="How ranges of activations are told; auto compares the methods for each: slower.",
     ),
 )
 

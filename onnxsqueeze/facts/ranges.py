@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsqueeze.facts.store import Fact
-from onnxsqueeze.numerics.clipping import Method
+from onnxsqueeze.numerics.clipping import DEFAULT, Method
 from onnxsqueeze.numerics.histogram import Histogram
 
 Array = npt.NDArray[Any]
@@ -33,7 +33,7 @@ class TensorRange:
         samples: Number of samples with a finite element.
         average_low: Mean of their smallest elements; minus infinity where it was not kept.
         average_high: Mean of their largest elements.
-        method: The calibration method that was measured to lose least, or the default one.
+        method: The calibration method that was measured to lose clearly least, or the default one.
         reason: Why it is that one.
     """
 
@@ -48,7 +48,7 @@ class TensorRange:
     samples: int = 0
     average_low: float = -math.inf
     average_high: float = math.inf
-    method: Method = "mse"
+    method: Method = DEFAULT
     reason: str = "not compared"
 
 

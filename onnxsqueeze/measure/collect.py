@@ -24,7 +24,7 @@ from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.measure.grams import grams
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.op_latency import op_latencies
-from onnxsqueeze.measure.ranges import SMALLEST_OPSET, ranges
+from onnxsqueeze.measure.ranges import SMALLEST_OPSET, compared_ranges, ranges
 from onnxsqueeze.measure.sensitivity import TRIED_BITS, sensitivity
 from onnxsqueeze.numerics.columns import FEWEST_FEATURES, column_scale
 from onnxsqueeze.numerics.grid import as_rows, largest_block, max_scale
@@ -58,6 +58,7 @@ class Subject:
         is_synthetic: Whether the samples are random, so that nothing may be fitted to them.
         prune_below: Magnitude under which weights become zero, or None.
         seed: Seed of the choice of rows.
+        compares_ranges: Whether methods of calibration are compared for each activation.
     """
 
     model: ir.Model
@@ -66,6 +67,7 @@ class Subject:
     is_synthetic: bool = False
     prune_below: float | None = None
     seed: int = 0
+    compares_ranges: bool = False
 
     @property
     def key(self) -> Key:
@@ -252,12 +254,14 @@ def _ranges(
 ) -> range_records.Ranges:
     if subject.model.graph.opset_imports.get("", 0) < SMALLEST_OPSET:
         return {}
-    saved = store.get("ranges", subject.key)
+    key = {**subject.key, "compared": subject.compares_ranges}
+    saved = store.get("ranges", key)
     if saved is None:
         tensors, moments = watched(subject.model, shapes)
         if not tensors:
             return {}
-        measured = ranges(
+        measure = compared_ranges if subject.compares_ranges else ranges
+        measured = measure(
             subject.model,
             subject.samples,
             tensors,
@@ -265,7 +269,7 @@ def _ranges(
             progress=lambda done: tell("calibration", done, len(subject.samples)),
         )
         values, arrays = range_records.to_record(measured)
-        saved = store.put("ranges", subject.key, values, arrays)
+        saved = store.put("ranges", key, values, arrays)
     return range_records.from_record(saved)
 
 

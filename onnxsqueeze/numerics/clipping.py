@@ -16,8 +16,9 @@ from onnxsqueeze.numerics.histogram import Histogram, coarsened
 
 Array = npt.NDArray[Any]
 Ends = tuple[float, float]
-Method = Literal["mse", "minmax", "average", "percentile", "entropy", "density"]
-METHODS: tuple[Method, ...] = ("mse", "minmax", "average", "percentile", "entropy", "density")
+Method = Literal["density", "mse", "minmax", "average", "percentile", "entropy"]
+DEFAULT: Method = "density"
+METHODS: tuple[Method, ...] = ("density", "mse", "minmax", "average", "percentile", "entropy")
 
 LEVELS = 255
 """Steps between the ends of an 8-bit grid."""
@@ -25,7 +26,7 @@ KEPT = 0.9999
 """Fraction of the values that ``percentile`` keeps."""
 SAME = 0.02
 """Ends that differ by no more than this fraction of the range are the same."""
-SETTLED = 1.1
+SETTLED = 1.5
 """A range that loses up to so many times the least is as good."""
 _ENTROPY_BINS = 2048
 _ENTROPY_TRIES = 48
@@ -219,7 +220,7 @@ def density_range(seen: Seen, levels: int = LEVELS) -> Ends:
 def is_settled(seen: Seen) -> bool:
     """Return whether the record tells where to cut: sample and extremes agree about it.
 
-    They do unless the range that loses least by the sample alone loses over 1.1 times the least by
+    They do unless the range that loses least by the sample alone loses over 1.5 times the least by
     what sample and extremes tell together. A sample of all values has nothing to disagree with.
     """
     if seen.sample.total >= seen.count or seen.sample.total == 0:

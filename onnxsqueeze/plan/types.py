@@ -98,6 +98,13 @@ class Plan(_Data):
     activations: dict[str, ActivationChoice] = {}
     notes: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _can_be_spelled(self) -> Plan:
+        some = [name for name, choice in self.weights.items() if choice.columns]
+        if self.portable and some:
+            raise ValueError(f"a portable plan has no scales of columns, and {some[0]!r} has some")
+        return self
+
     def save(self, path: Path) -> None:
         """Write the plan as JSON, moved into place when complete."""
         beside = path.with_name(path.name + ".part")

@@ -64,6 +64,7 @@ CASES = [
     _option("keep is no pattern", r"--keep.*'w\('", "--keep", "w("),
     _option("prune below nothing", "prune-below", "--prune-below", "0"),
     _option("objective", "'tiny' is not one of", "--objective", "tiny"),
+    _option("calibration", "'best' is not one of", "--calibration", "best"),
     _option("time limit", "no time", "--time-limit", "soon"),
     _option("no threads", "threads", "--threads", "0"),
     _option("nothing held out", "held", "--held-out", "0%"),

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.facts.grams import Gram, Grams, identity
 from onnxsqueeze.facts.op_latency import IntegerLatency, OpKey, OpLatencies, OpLatency
-from onnxsqueeze.facts.ranges import TensorRange, from_record, to_record
+from onnxsqueeze.facts.ranges import TensorRange, from_record, joined, to_record
 from onnxsqueeze.facts.records import Change, Interval, Machine, Provenance
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.facts.weights import WeightFacts
-from onnxsqueeze.numerics.histogram import histogram
+from onnxsqueeze.numerics.histogram import Histogram, histogram
 
 MACHINE = Machine(
     processor="p",
@@ -82,6 +82,11 @@ def test_ranges_come_back_from_the_store(tmp_path):
             extremes=histogram(values[:5] * scale),
             mean=np.arange(4.0),
             mean_square=np.zeros(0),
+            samples=4,
+            average_low=-scale / 2,
+            average_high=scale,
+            method="entropy",
+            reason="because",
         )
         for name, scale in {"x": 1.0, "a/b.0": 1e-9}.items()
     }
@@ -89,7 +94,10 @@ def test_ranges_come_back_from_the_store(tmp_path):
     assert list(found) == ["x", "a/b.0"]
     for name, before in ranges.items():
         after = found[name]
-        for field in ("count", "low", "high", "not_finite"):
+        for field in (
+            "count", "low", "high", "not_finite", "samples", "average_low", "average_high",
+            "method", "reason",
+        ):  # fmt: skip
             assert getattr(after, field) == getattr(before, field)
         for field in ("mean", "mean_square"):
             np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
@@ -97,6 +105,50 @@ def test_ranges_come_back_from_the_store(tmp_path):
             a, b = getattr(after, field), getattr(before, field)
             assert (a.exponent, a.first) == (b.exponent, b.first)
             np.testing.assert_array_equal(a.counts, b.counts)
+
+
+def seen(values, samples, **changes):
+    flat = np.asarray(values, np.float64)
+    fields = {
+        "count": float(flat.size), "low": flat.min(), "high": flat.max(), "not_finite": 1,
+        "sample": histogram(flat), "extremes": histogram(flat[:2]), "samples": samples,
+        "mean": np.array([flat.mean()]), "mean_square": np.array([np.square(flat).mean()]),
+        "average_low": flat.min(), "average_high": flat.max(), "method": "entropy",
+    }  # fmt: skip
+    return TensorRange(**{**fields, **changes})
+
+
+def test_joined_ranges_are_those_of_all_elements():
+    a, b = seen([1.0, 2.0, 3.0, 6.0], 1), seen([-1.0, 1.0], 3)
+    both = joined(a, b)
+    assert (both.count, both.low, both.high, both.not_finite, both.samples) == (6, -1, 6, 2, 4)
+    assert (both.average_low, both.average_high) == (-0.5, 2.25)  # (1 − 3)/4 and (6 + 3)/4
+    assert both.mean == pytest.approx(12 / 6)
+    assert both.mean_square == pytest.approx(52 / 6)
+    expected = histogram(np.array([1.0, 2.0, 3.0, 6.0])).merge(histogram(np.array([-1.0, 1.0])))
+    np.testing.assert_array_equal(both.sample.counts, expected.counts)
+    assert (both.extremes.total, both.method) == (4, "entropy")
+
+
+def test_joining_nothing_changes_nothing():
+    a, nothing = seen([1.0, 2.0], 1), seen([0.0], 0, count=0.0)
+    assert joined(a, nothing) is a
+    assert joined(nothing, a) is a
+
+
+def test_no_finite_element_leaves_the_histograms_of_the_other_as_fine():
+    zero = Histogram(0, 0, np.zeros(1))
+    nan = seen([0.0], 0, sample=zero, extremes=zero)
+    fine = seen([1e-6, 2e-6], 1)
+    for both in (joined(fine, nan), joined(nan, fine)):
+        assert both.sample.exponent == fine.sample.exponent
+        assert (both.low, both.high, both.count) == (1e-6, 2e-6, 3)
+        assert (both.average_low, both.average_high) == (1e-6, 2e-6)
+
+
+def test_other_channels_have_no_means_together():
+    other = seen([1.0, 2.0], 1, mean=np.zeros(2), mean_square=np.zeros(2))
+    assert joined(seen([1.0, 2.0], 1), other).mean.size == 0
 
 
 def test_grams_are_read_by_weight_and_may_be_shared(tmp_path):

@@ -9,9 +9,16 @@ from onnxsqueeze.data import open_samples
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.graph.signature import signature
 from onnxsqueeze.measure import collect as module
-from onnxsqueeze.measure.collect import TRIED_SAMPLES, Subject, collect, watched
+from onnxsqueeze.measure.collect import (
+    LEAST_COLUMN_GAIN,
+    TRIED_SAMPLES,
+    Subject,
+    collect,
+    watched,
+)
 from onnxsqueeze.measure.grams import grams
-from onnxsqueeze.measure.sensitivity import sensitivity
+from onnxsqueeze.measure.sensitivity import TRIED_BITS, sensitivity
+from onnxsqueeze.numerics.columns import column_scale
 from onnxsqueeze.runtime.shapes import measured_shapes
 from tests import models
 from tests.runtime.made import made, random
@@ -108,6 +115,22 @@ def test_blocks_gain_the_part_of_the_noise_that_finer_scales_save(tmp_path):
         if factor == 1.0:
             assert gains["v"] == {32: (16 + 3) / 64, 64: (16 + 1) / 32}
         assert all(0 < gain <= 1 for gain in gains["v"].values())
+
+
+def test_columns_gain_what_their_own_scales_save(tmp_path):
+    v = random(32, 8, seed=3)
+    v[::8] *= 50
+    facts = collect(subject(model=made(TEXT, v=v)), Store(tmp_path), with_integers=False)
+    gains = {row.name: row.column_gain for row in facts.weights}
+    importance = np.diag(facts.grams["v"].matrix[0])
+    assert gains["v"] == column_scale(v.T, TRIED_BITS, None, importance)[1] < LEAST_COLUMN_GAIN
+    assert gains["w"] == 1  # 16 features do not pay for a scale each
+
+
+def test_columns_that_gain_little_are_not_offered(tmp_path):
+    signs = np.where(random(32, 8, seed=3) < 0, -1, 1).astype(np.float32)
+    facts = collect(subject(model=made(TEXT, v=signs)), Store(tmp_path), with_integers=False)
+    assert {row.name: row.column_gain for row in facts.weights} == {"w": 1, "v": 1}
 
 
 def test_zeros_are_counted_as_pruning_would_leave_them(tmp_path):

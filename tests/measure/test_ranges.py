@@ -6,11 +6,16 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnxsqueeze.measure.ranges import SAMPLED, ranges
+from onnxsqueeze.measure.ranges import SAMPLED, compared_ranges, ranges, streamed
 from onnxsqueeze.runtime import ort
 from tests.runtime.made import made, random
 
 RELU = "g (float[N,M] x) => (float[N,M] y) { y = Relu (x) }"
+PRODUCT = """
+g (float[N,16] x) => (float[N,8] z) <float[16,8] w> {
+  h = MatMul (x, w)
+  z = Tanh (h)
+}"""
 # A float32 mean of n values: n roundings at most.
 EPSILON = 2.0**-23
 
@@ -125,7 +130,8 @@ def test_infinite_and_missing_values_are_counted_and_left_out():
 def test_large_tensors_are_sampled_and_their_extremes_are_exact(size):
     x = random(1, size)
     x[0, size // 2] = 99.0
-    found = ranges(made(RELU), [{"x": x}], ["x"])["x"]
+    # An iterator is read once: no second pass.
+    found = ranges(made(RELU), iter([{"x": x}]), ["x"])["x"]
     assert (found.count, found.low, found.high) == (size, x.min(), 99.0)
     # The stride is 1 + 2·floor(size / 8192), so a little over 2/3 of 4096 at the least.
     stride = 1 + 2 * (size // (2 * SAMPLED))
@@ -163,6 +169,40 @@ def test_what_is_kept_does_not_grow_with_the_samples():
 
     peak(1)  # what is made once and kept
     assert peak(12) < peak(2) + 64 * 4096 * 4  # less than one tensor more
+
+
+def test_averages_are_of_the_samples_with_a_finite_element():
+    arrays = [[[1, 5]], [[-3, 2]], [[np.nan, np.inf]], np.zeros((0, 2)), [[2, 2]]]
+    feeds = [{"x": np.array(a, np.float32)} for a in arrays]
+    found = ranges(made(RELU), feeds, ["x"])["x"]
+    assert (found.samples, found.average_low, found.average_high) == (3, 0.0, 3.0)
+    assert (found.low, found.high, found.count, found.not_finite) == (-3, 5, 8, 2)
+
+
+def test_halves_are_the_samples_of_even_and_odd_number():
+    feeds = [{"x": random(3, 4, seed=seed)} for seed in range(5)]
+    even, odd = streamed(made(RELU), feeds, ["x"])
+    same_as(even["x"], [feed["x"] for feed in feeds[::2]])
+    same_as(odd["x"], [feed["x"] for feed in feeds[1::2]])
+    assert streamed(made(RELU), feeds, []) == ({}, {})
+
+
+def test_all_values_are_counted_where_the_sample_hides_the_tail():
+    x = random(64, 1024)
+    x.reshape(-1)[1 : 17 * 200 : 17] = 40.0  # the stride is 17
+    hidden = ranges(made(RELU), iter([{"x": x}]), ["x"])["x"]
+    assert hidden.sample.total < x.size
+    assert not (hidden.sample.centers[hidden.sample.counts > 0] > 39).any()
+    found = compared_ranges(made(RELU), [{"x": x}], ["x"])["x"]
+    assert found.sample.total == x.size
+    np.testing.assert_array_equal(found.sample.counts, counted(x, found.sample))
+
+
+def test_methods_are_compared_for_what_integer_kernels_read_and_write():
+    feeds = [{"x": random(64, 16, seed=seed)} for seed in range(4)]
+    found = compared_ranges(made(PRODUCT, w=random(16, 8)), feeds, ["x", "h", "z"])
+    assert "its readers' error" in found["x"].reason
+    assert found["z"].reason == "not compared"
 
 
 def test_progress_counts_the_samples():

@@ -111,6 +111,79 @@ def test_half_weights_are_rounded_as_their_float32_values():
     np.testing.assert_array_equal(a.scale, b.scale)
 
 
+def uneven(*shape, seed=0):
+    """Weights with a size of its own for each column of axis 0."""
+    sizes = np.exp(1.5 * np.random.default_rng(seed + 9).standard_normal(shape[1:]))
+    return random(*shape, seed=seed) * sizes.astype(np.float32)
+
+
+def lost(w, found, axis, seen):
+    """``Σ (w − ŵ) H (w − ŵ)ᵀ`` over all groups, in float64; without H the sum of squares."""
+    error = as_rows(w, axis) - as_rows(found.values(w.shape, axis), axis).astype(np.float64)
+    if seen is None:
+        return np.square(error).sum()
+    parts = error.reshape(len(seen.matrix), -1, error.shape[1])
+    return np.einsum("grk,gkl,grl->", parts, seen.matrix.astype(np.float64), parts)
+
+
+SEEN = {"no samples": None, "one group": gram(36), "two groups": gram(36, groups=2)}
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "compensated"])
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8, 10])
+@pytest.mark.parametrize("seen", SEEN)
+@pytest.mark.parametrize("make", [random, uneven])
+def test_scales_of_columns_are_kept_only_where_less_is_lost(make, seen, bits, rounding):
+    w, moments = make(8, 4, 3, 3), SEEN[seen]
+    choices = [choice(bits=bits, axis=0, rounding=rounding, columns=c) for c in (False, True)]
+    plain, found = (codes(w, one, moments) for one in choices)
+    if found.column is None:
+        np.testing.assert_array_equal(found.rows, plain.rows)
+        np.testing.assert_array_equal(found.scale, plain.scale)
+    else:
+        # They are compared in float32, sums of 8 × 36 × 36 products.
+        assert lost(w, found, 0, moments) <= lost(w, plain, 0, moments) * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize("form", ["rows", "blocks"])
+@pytest.mark.parametrize("seen", ["no samples", "one group"])
+def test_uneven_columns_lose_less_with_scales_of_their_own(seen, form, bits):
+    w, moments = uneven(24, 36), SEEN[seen]
+    one = choice(bits=bits, axis=0, columns=True, block=18 if form == "blocks" else None)
+    plain, found = (
+        codes(w, planned, moments) for planned in (one.model_copy(update={"columns": False}), one)
+    )
+    assert found.column is not None
+    np.testing.assert_array_equal(found.column, found.column.astype(ml_dtypes.bfloat16))
+    assert found.column.shape == (36,)
+    assert lost(w, found, 0, moments) < lost(w, plain, 0, moments)
+
+
+def test_columns_that_change_nothing_are_left_out():
+    found = codes(np.ones((8, 32), np.float32), choice(bits=4, axis=0, columns=True), None)
+    assert found.column is None
+
+
+def test_values_of_columns_are_products_in_a_fixed_order():
+    w = uneven(24, 36)
+    found = codes(w.T, choice(bits=4, axis=1, block=18, columns=True), None)
+    steps = np.repeat(found.scale, 18, axis=1)
+    expected = (found.rows.astype(np.float32) * steps) * found.column
+    np.testing.assert_array_equal(found.values((36, 24), 1), expected.T)
+
+
+def test_pruned_values_stay_zero_under_columns():
+    w = uneven(24, 36)
+    for rounding in ("nearest", "compensated"):
+        one = choice(bits=4, axis=0, columns=True, rounding=rounding, prune_below=0.5)
+        found = codes(w, one, gram(36))
+        assert found.column is not None
+        back = found.values(w.shape, 0)
+        assert (back[np.abs(w) < 0.5] == 0).all()
+        assert np.count_nonzero(back) > 0
+
+
 def test_values_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="weights must be finite"):
         codes(np.array([[1, np.nan]], np.float32), choice(axis=0), None)

@@ -227,7 +227,8 @@ COLUMNS = [
     *[(reader, 4, None, False) for reader in READERS],
     *[("MatMul", bits, None, False) for bits in (2, 3, 5, 6, 7, 8, 10, 12)],
     *[("float16", bits, None, False) for bits in (3, 6, 8)],
-    *[(reader, bits, 16, False) for reader in ("MatMul", "Gemm") for bits in (2, 3, 4, 8)],
+    *[("MatMul", bits, 16, False) for bits in (2, 3, 4, 8)],
+    *[("Gemm", bits, 16, False) for bits in (3, 4, 8)],
     ("float16", 4, 16, False), ("Conv", 4, 12, False), ("grouped Conv", 3, 6, False),
     ("MatMul", 4, None, True), ("Gemm", 8, 16, True), ("Conv", 8, None, True),
 ]  # fmt: skip

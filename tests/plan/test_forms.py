@@ -96,6 +96,29 @@ def test_a_block_that_gains_nothing_is_left_out():
     assert [one.block for one in found] == [None, None]  # 4 bits, and float
 
 
+def test_scales_of_columns_are_offered_where_they_gain_and_cost_a_scale_per_feature():
+    plain = forms(weight(shape=(256, 128)), Limits(bits=(4,)))
+    found = forms(weight(shape=(256, 128), column_gain=0.25), Limits(bits=(4,)))
+    assert [(one.form, one.columns) for one in plain] == [("stored", False), ("float", False)]
+    assert [(one.form, one.columns) for one in found] == [
+        ("stored", False), ("stored", True), ("float", False),
+    ]  # fmt: skip
+    without, with_columns, _ = found
+    assert without == plain[0]
+    assert with_columns.damage == without.damage / 4
+    assert with_columns.size_bytes == without.size_bytes + 2 * 256 + 2 * NODE_BYTES
+
+
+def test_columns_and_blocks_gain_together():
+    facts = weight(shape=(256, 256), block_gain={32: 0.5}, column_gain=0.25)
+    found = forms(facts, Limits(bits=(4,)))
+    gains = {(one.block, one.columns): one.damage / 0.1 for one in found if one.form == "stored"}
+    assert gains == {
+        key: pytest.approx(gain)
+        for key, gain in {(None, False): 1, (None, True): 0.25, (32, True): 0.125}.items()
+    }
+
+
 def test_zeros_are_masked_where_that_is_smaller():
     dense = forms(weight(shape=(256, 256)), CLASSIC)
     sparse = forms(weight(shape=(256, 256), zeros=52000), CLASSIC)
@@ -108,19 +131,21 @@ def proto_bytes(model):
     return len(ir.to_proto(model).SerializeToString())
 
 
-@pytest.mark.parametrize("zeros", [0.0, 0.9])
-def test_the_bytes_are_those_of_the_file(zeros):
+@pytest.mark.parametrize(("zeros", "column_gain"), [(0.0, 1.0), (0.9, 1.0), (0.0, 0.5)])
+def test_the_bytes_are_those_of_the_file(zeros, column_gain):
     w = random(128, 96)
     w[np.random.default_rng(1).random(w.shape) < zeros] = 0
+    if column_gain < 1:
+        w[::32] *= 50
     model = made(
         "g (float[N,128] x) => (float[N,96] y) <float[128,96] w> { y = MatMul (x, w) }", w=w
     )
     rest = proto_bytes(model) - w.nbytes
-    facts = weight(shape=w.shape, zeros=int((w == 0).sum()))
+    facts = weight(shape=w.shape, zeros=int((w == 0).sum()), column_gain=column_gain)
     for form in forms(facts, Limits()):
         choice = WeightChoice(
             form=form.form, bits=form.bits, axis=1, block=form.block, masked=form.masked,
-            prune_below=1e-9 if form.masked else None, reason="",
+            columns=form.columns, prune_below=1e-9 if form.masked else None, reason="",
         )  # fmt: skip
         stored = apply(Plan(model_sha256="0" * 64, weights={"w": choice}), model, {}).model
         # Each restoring node and its constants may be off by what it was taken for: six, or the

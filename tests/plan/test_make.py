@@ -26,6 +26,16 @@ def test_a_portable_target_makes_a_portable_plan():
     assert make_plan(facts(), Target(portable=True), Limits(), damage_limit=1).portable
 
 
+def test_a_portable_plan_has_no_scales_of_columns():
+    few = weight("c", damage=0.5).model_copy(update={"column_gain": 0.01})
+    found = Facts("m" * 64, "d", {}, (few,), {}, {})
+    plans = [
+        make_plan(found, Target(portable=portable), Limits(), damage_limit=1e-2)
+        for portable in (False, True)
+    ]
+    assert [plan.weights["c"].columns for plan in plans] == [True, False]
+
+
 def test_a_plan_without_samples_says_so():
     notes = make_plan(facts(data=None), Target(), Limits(), damage_limit=1e-2).notes
     assert len(notes) == 2

@@ -75,6 +75,17 @@ MALFORMED = {
     "a block without axis": (
         with_weight(block=16), "weights.w: Value error, a block needs an axis"
     ),
+    "columns of float16": (
+        with_weight(form="float16", bits=16, axis=0, columns=True),
+        "weights.w: Value error, scales of columns go with form stored and an axis",
+    ),
+    "columns without axis": (
+        with_weight(axis=None, columns=True), "weights.w: Value error, scales of columns go with"
+    ),
+    "columns in a portable plan": (
+        with_weight(axis=0, columns=True),
+        "the file: Value error, a portable plan has no scales of columns, and 'w' has some",
+    ),
     "a grid without end": (changed(activations={"x": {"low": 0, "reason": ""}}),
                            "activations.x.high: "),
 }  # fmt: skip
