@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 LEADING = 5
 """The classes whose errors are looked at: the row's largest ones."""
 SMALLEST_PROBABILITY = 1e-7
+NO_CLASS = -1
 
 
 def expected_flips(y: Array, other: Array) -> Array:
@@ -81,7 +82,7 @@ def background(rows: Array) -> int:
         (0, -1)
     """
     if rows.size == 0:
-        return -1
+        return NO_CLASS
     classes, counts = np.unique(rows, return_counts=True)
     largest = int(counts.argmax())
-    return int(classes[largest]) if 2 * counts[largest] > rows.size else -1
+    return int(classes[largest]) if 2 * counts[largest] > rows.size else NO_CLASS

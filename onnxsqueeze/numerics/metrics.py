@@ -18,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsqueeze.errors import DataError
-from onnxsqueeze.numerics.flips import background, expected_flips
+from onnxsqueeze.numerics.flips import NO_CLASS, background, expected_flips
 from onnxsqueeze.numerics.own_metric import imported, score_own
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Any]
 Score = Callable[[Outputs, Outputs, Any], npt.NDArray[np.float64]]
 Kind = Literal["classes", "probabilities", "values", "labels"]
+Background = tuple[int, float]
+"""The class of over half of the rows, or NO_CLASS, and its share of them."""
 
 _TOLERANCE = 1e-3  # float16 rounds a softmax row's sum; ONNX Runtime's Sigmoid reaches 1 + 1.2e-7
 _NORM_TOLERANCE = 1e-2
@@ -52,8 +54,8 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
       over all outputs and their components. Every output of floats has its relative error energy
       ``sum |y - y'|**2 / sum |y|**2`` (1% is 20 dB); ``classes`` also the share of rows whose
       largest entry moves (the mean of what is counted and of ``expected_flips``), of all rows and,
-      where a sample has many rows and most are of one class, of those that are not;
-      ``probabilities`` also
+      where a sample has many rows and most are of one class, with those weighing as much as all
+      others together; ``probabilities`` also
       ``1 - IoU`` of ``y > 0.5``; ``labels`` the share of unequal elements. A changed shape, and
       NaN or infinity where there was a number, is a drop of 1. See ``output_kinds`` for how the
       kind of an output is found.
@@ -186,15 +188,17 @@ def error_energy(original: Any, result: Any) -> tuple[float, float]:
     return float(np.square(y[finite] - other[finite]).sum()), whole
 
 
-def _background(name: str, looks: list[Outputs]) -> int:
-    """Return the class of most rows, or -1 where there is none, or one row per sample."""
+def _background(name: str, looks: list[Outputs]) -> Background:
+    """Return the class of most rows and its share; none where a sample is one row."""
     rows = [_argmax(np.asarray(outputs[name])) for outputs in looks]
-    return background(np.concatenate(rows)) if any(len(row) > 1 for row in rows) else -1
+    every = np.concatenate(rows)
+    behind = background(every) if any(len(row) > 1 for row in rows) else NO_CLASS
+    return behind, float((every == behind).mean())
 
 
 def _auto(
     kinds: Mapping[str, Kind],
-    behind: Mapping[str, int],
+    behind: Mapping[str, Background],
     original: Outputs,
     result: Outputs,
     _: Any,
@@ -223,20 +227,21 @@ def _losses(kind: Kind, y: Array, other: Array) -> list[tuple[float, float]]:
     return [energy, (float((before ^ after).sum()), float((before | after).sum()))]
 
 
-def _class_losses(y: Array, other: Array, behind: int) -> list[tuple[float, float]]:
-    """Return (lost, whole) of the energy, of all rows, of those that are not ``behind``."""
+def _class_losses(y: Array, other: Array, behind: Background) -> list[tuple[float, float]]:
+    """Return (lost, whole) of the energy, of all rows, and with the background weighing half."""
     energy = error_energy(y, other)
-    count = 2 if behind < 0 else 3
+    most, share = behind
+    count = 2 if most == NO_CLASS or share == 1 else 3
     if not np.isfinite(energy[0]):
         return [energy, (float("inf"), 1.0), (float("inf"), 1.0)][:count]
-    # The count alone says little on few rows, and the expectation misses errors that are no noise.
     before = _argmax(y)
-    flips = (expected_flips(y, other) + (before != _argmax(other))) / 2
-    front = before != behind
-    # As in an intersection over union, what is expected to come to the front counts as front.
-    whole = float(front.sum() + flips[~front].sum())
-    lost = float(flips.sum())
-    return [energy, (lost, float(flips.size)), (lost, whole)][:count]
+    # The count alone says little on few rows, and the expectation misses errors that are no noise.
+    moved = (expected_flips(y, other) + (before != _argmax(other))) / 2
+    rest = [energy, (float(moved.sum()), float(moved.size))]
+    if count == 2:
+        return rest
+    weights = np.where(before == most, 0.5 / share, 0.5 / (1 - share))
+    return [*rest, (float(weights @ moved), float(weights.sum()))]
 
 
 def _argmax(y: Array) -> Array:
