@@ -29,7 +29,7 @@ NOT_MET = BudgetError.exit_code
 @click.version_option(__version__, message="onnxsqueeze %(version)s")
 @click.option("--traceback", is_flag=True, help="Show Python's traceback with an error.")
 def group(traceback: bool) -> None:  # main looks for it
-    r"""Make ONNX files smaller and faster, within an accuracy budget that is measured.
+    """Make ONNX files smaller and faster, within an accuracy budget that is measured.
 
     \b
     Quick start:
@@ -47,7 +47,7 @@ def group(traceback: bool) -> None:  # main looks for it
 
     Exit codes: 0 done, 2 wrong command line, 3 model, 4 plan, 5 samples, 6 broken promise,
     7 provider, 8 missing package, 9 budget not met, 10 output.
-    """
+    """  # noqa: D301 (click needs the backspace itself)
 
 
 def _command() -> str:

@@ -294,6 +294,13 @@ def test_help_is_exit_0(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert err == ""
 
 
+def test_the_help_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    assert "\\b" not in out
+    assert "\n    measure   run samples, keep what was seen in a run folder\n" in out
+
+
 def test_every_command_is_in_the_help() -> None:
     assert sorted(group.commands) == [
         "apply",
