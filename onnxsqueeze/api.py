@@ -12,6 +12,7 @@ from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.store import Store
+from onnxsqueeze.graph import io, walk
 from onnxsqueeze.graph.io import fingerprint
 from onnxsqueeze.measure.collect import Subject, collect, described
 from onnxsqueeze.measure.fidelity import Reference, reference
@@ -115,6 +116,7 @@ def _measured(
     limits: Limits,
     progress: Progress | None,
 ) -> Measured:
+    _check_kept(loaded, limits)
     subject = Subject(
         model=loaded.model,
         model_sha256=loaded.sha256,
@@ -127,6 +129,20 @@ def _measured(
     integers = target.objective != "size" and not loaded.is_synthetic
     facts = collect(subject, store, with_integers=integers, progress=progress)
     return Measured(loaded, facts, store)
+
+
+def _check_kept(loaded: Loaded, limits: Limits) -> None:
+    """Raise PlanError for a pattern that keeps nothing: a typo would lose the protection."""
+    names = set[str]()
+    for model in (loaded.model, io.read(loaded.path)):
+        names.update(value.name or "" for _, value in walk.initializers(model))
+        names.update(node.name or "" for node in walk.nodes(model))
+    for pattern in limits.keep:
+        if not any(Limits(keep=(pattern,)).is_kept(name) for name in names):
+            raise PlanError(
+                f"keep pattern {pattern!r} matches no initializer and no node of the model\n"
+                "  It must match a whole name; 'onnxsqueeze inspect MODEL' lists them."
+            )
 
 
 def plan(

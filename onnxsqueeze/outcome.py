@@ -173,7 +173,11 @@ class Workshop:
         plan = Plan(
             model_sha256=self.loaded.sha256,
             weights={},
-            notes=("no form of any weight keeps to the budget",),
+            notes=(
+                "no form of any weight keeps to the budget"
+                if self.search.facts.weights
+                else "the model has no weight that could be stored in another form",
+            ),
         )
         path, applied = self._written(self.loaded.model), Applied(self.loaded.model, (), {})
         cleaned = Outcome(path, plan, applied, self._validated(path, plan), False, notes)

@@ -101,12 +101,13 @@ def compress(
     _show(made.report, quiet=quiet, as_json=as_json)
     if made.is_met:
         return 0
-    click.echo(
-        f"error: nothing smaller keeps to the budget of {values['max_drop']:.2%}\n"
-        f"  {output} is the original, cleaned up where that makes it no larger.\n"
-        "  Allow a larger --max-drop, more --bits, or give more samples.",
-        err=True,
-    )
+    why = f"nothing smaller keeps to the budget of {values['max_drop']:.2%}"
+    advice = "Allow a larger --max-drop, more --bits, or give more samples."
+    if not made.report.weights:
+        why = "there is nothing to compress: the model has no weights that may be stored otherwise"
+        advice = f"See what it is made of: onnxsqueeze inspect {model}"
+    written = f"{output} is the original, cleaned up where that makes it no larger."
+    click.echo(f"error: {why}\n  {written}\n  {advice}", err=True)
     return NOT_MET
 
 

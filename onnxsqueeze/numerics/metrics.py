@@ -27,6 +27,12 @@ Score = Callable[[Outputs, Outputs, Any], npt.NDArray[np.float64]]
 Kind = Literal["classes", "probabilities", "values", "labels"]
 Background = tuple[int, float]
 """The class of over half of the rows, or NO_CLASS, and its share of them."""
+Mean = tuple[Array, float]
+
+FEWEST_LOOKS = 4
+LOOKS_BYTES = 64 * 2**20
+CONSTANT = 1e-9
+"""An output whose samples differ by less than this part of its energy does not differ."""
 
 _TOLERANCE = 1e-3  # float16 rounds a softmax row's sum; ONNX Runtime's Sigmoid reaches 1 + 1.2e-7
 _NORM_TOLERANCE = 1e-2
@@ -52,13 +58,13 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
 
     * ``auto`` needs no labels: the original is the truth, scores 1, and the drop is the largest
       over all outputs and their components. Every output of floats has its relative error energy
-      ``sum |y - y'|**2 / sum |y|**2`` (1% is 20 dB); ``classes`` also the share of rows whose
-      largest entry moves (the mean of what is counted and of ``expected_flips``), of all rows and,
-      where a sample has many rows and most are of one class, with those weighing as much as all
-      others together; ``probabilities`` also
-      ``1 - IoU`` of ``y > 0.5``; ``labels`` the share of unequal elements. A changed shape, and
-      NaN or infinity where there was a number, is a drop of 1. See ``output_kinds`` for how the
-      kind of an output is found.
+      ``sum |y - y'|**2 / sum |y|**2`` (1% is 20 dB), also relative to what tells the samples
+      apart, ``sum |y - mean|**2``, so that a constant is no result; ``classes`` also the share of
+      rows whose largest entry moves (the mean of what is counted and of ``expected_flips``), of all
+      rows and, where a sample has many rows and most are of one class, with those weighing as much
+      as all others together; ``probabilities`` also ``1 - IoU`` of ``y > 0.5``; ``labels`` the
+      share of unequal elements. A changed shape, and NaN or infinity where there was a number, is a
+      drop of 1. See ``output_kinds`` for how the kind of an output is found.
     * ``top1``: agreement with the original's class, the argmax of the first output's last axis, or
       the first output itself where it holds integers or strings. ``accuracy``: the same with
       labels.
@@ -75,13 +81,14 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
         DataError: If there is no such metric, or its function cannot be imported.
     """
     if name == "auto":
-        seen = list(looks)
+        seen = _kept(looks)
         kinds = output_kinds(seen)
         behind = {
             name: _background(name, seen) for name, kind in kinds.items() if kind == "classes"
         }
+        means = {name: _mean(name, seen) for name, kind in kinds.items() if kind != "labels"}
         words = ", ".join(f"{output}: {kind}" for output, kind in kinds.items())
-        return Metric(f"auto ({words})", False, partial(_auto, kinds, behind))
+        return Metric(f"auto ({words})", False, partial(_auto, kinds, behind, means))
     named: dict[str, Score] = {
         "top1": _top1,
         "accuracy": _accuracy,
@@ -196,9 +203,46 @@ def _background(name: str, looks: list[Outputs]) -> Background:
     return behind, float((every == behind).mean())
 
 
+def _kept(looks: Iterable[Outputs]) -> list[Outputs]:
+    """Return looks up to a bound of memory, but the fewest that tell something."""
+    seen: list[Outputs] = []
+    size_bytes = 0
+    for outputs in looks:
+        seen.append(outputs)
+        size_bytes += sum(np.asarray(value).nbytes for value in outputs.values())
+        if len(seen) >= FEWEST_LOOKS and size_bytes > LOOKS_BYTES:
+            break
+    return seen
+
+
+def _mean(name: str, looks: list[Outputs]) -> Mean | None:
+    """Return the mean output, and by how much the spread around it is underestimated.
+
+    None where it cannot be told: of few looks, of shapes that change, of an output that does not.
+    """
+    outputs = [_double(outputs[name]) for outputs in looks]
+    if len(outputs) < FEWEST_LOOKS or len({output.shape for output in outputs}) > 1:
+        return None
+    mean = sum(outputs[1:], outputs[0]) / len(outputs)
+    spread = sum(float(np.square(output - mean).sum()) for output in outputs)
+    whole = sum(float(np.square(output).sum()) for output in outputs)
+    if not np.isfinite(spread) or spread <= CONSTANT * whole:
+        return None
+    return mean, len(outputs) / (len(outputs) - 1)
+
+
+def _difference(y: Array, other: Array, mean: Mean) -> tuple[float, float]:
+    """Return the energies of the error and of what tells this sample from the mean."""
+    lost, whole = error_energy(y, other)
+    if y.shape != mean[0].shape:
+        return lost, whole
+    return lost, mean[1] * error_energy(y, mean[0])[0]
+
+
 def _auto(
     kinds: Mapping[str, Kind],
     behind: Mapping[str, Background],
+    means: Mapping[str, Mean | None],
     original: Outputs,
     result: Outputs,
     _: Any,
@@ -210,6 +254,8 @@ def _auto(
             parts.extend(_class_losses(y, other, behind[name]))
         else:
             parts.extend(_losses(kind, y, other))
+        if (mean := means.get(name)) is not None:
+            parts.append(_difference(y, other, mean))
     lost, whole = np.array(parts, dtype=np.float64).reshape(-1, 2).T
     return np.stack([whole, lost, whole], axis=1)
 

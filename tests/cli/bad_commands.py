@@ -55,6 +55,9 @@ UNKNOWN_FIELD = json.dumps({"schema_number": 1, "model_sha256": "0", "weights": 
 NEWER_PLAN = json.dumps({"schema_number": 99, "model_sha256": "0", "weights": {}})
 
 CASES = [
+    Case(
+        "keep names nothing", 4, "'nosuch' matches no", arguments=(*COMPRESS, "--keep", "nosuch")
+    ),
     _option("drop of 1", "could mean 1% or all", "--max-drop", "1"),
     _option("drop of 150%", "between 0% and 100%", "--max-drop", "150%"),
     _option("drop below zero", "between 0% and 100%", "--max-drop=-1%"),

@@ -220,3 +220,40 @@ def test_a_name_that_is_no_metric(name, message):
 def test_outputs_that_do_not_fit_the_metric(name, y, label, message):
     with pytest.raises(DataError, match=message):
         metric_named(name, []).score({"y": y}, {"y": y}, label)
+
+
+def near_constant(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [0.99 + 0.001 * rng.normal(size=(1, 2)) for _ in range(count)]
+
+
+def lost_over(samples, results):
+    """The largest drop of any component, over all samples."""
+    metric = metric_named("auto", [{"y": y} for y in samples])
+    pairs = zip(samples, results, strict=True)
+    total = sum(metric.score({"y": y}, {"y": other}, None) for y, other in pairs)
+    return float((total[:, 1] / total[:, 0]).max())
+
+
+def test_a_constant_loses_all_that_tells_samples_apart():
+    samples = near_constant(40)
+    mean = sum(samples) / len(samples)
+    energy = sum(error_energy(y, mean)[0] for y in samples)
+
+    assert energy / sum(np.square(y).sum() for y in samples) < 2e-6
+    assert lost_over(samples, [mean] * 40) == pytest.approx(
+        1, abs=0.35
+    )  # the mean is of the looks
+    assert lost_over(samples, samples) == 0
+
+
+def test_outputs_that_never_differ_and_few_looks_count_by_energy_alone():
+    constant = [np.ones((1, 3))] * 8
+    assert lost_over(constant, [y * 1.1 for y in constant]) == pytest.approx(0.01)
+    few = near_constant(3)
+    assert lost_over(few, [y * 1.1 for y in few]) == pytest.approx(0.01)
+
+
+def test_outputs_of_changing_shape_count_by_energy_alone():
+    shapes = [np.full((1, n), float(n)) for n in range(3, 11)]
+    assert lost_over(shapes, [y * 1.1 for y in shapes]) == pytest.approx(0.01)
