@@ -60,11 +60,11 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
       over all outputs and their components. Every output of floats has its relative error energy
       ``sum |y - y'|**2 / sum |y|**2`` (1% is 20 dB), also relative to what tells the samples
       apart, ``sum |y - mean|**2``, so that a constant is no result; ``classes`` also the share of
-      rows whose largest entry moves (the mean of what is counted and of ``expected_flips``), of all
-      rows and, where a sample has many rows and most are of one class, with those weighing as much
-      as all others together; ``probabilities`` also ``1 - IoU`` of ``y > 0.5``; ``labels`` the
-      share of unequal elements. A changed shape, and NaN or infinity where there was a number, is a
-      drop of 1. See ``output_kinds`` for how the kind of an output is found.
+      rows whose largest entry moves (the mean of what is counted and of ``expected_flips``), of
+      all rows and, where a sample has many rows and most are of one class, with those weighing as
+      much as all others together; ``probabilities`` also ``1 - IoU`` of ``y > 0.5``; ``labels``
+      the share of unequal elements. A changed shape, and NaN or infinity where there was a number,
+      is a drop of 1. See ``output_kinds`` for how the kind of an output is found.
     * ``top1``: agreement with the original's class, the argmax of the first output's last axis, or
       the first output itself where it holds integers or strings. ``accuracy``: the same with
       labels.
