@@ -6,8 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA = 1
-
 
 class Record(BaseModel):
     """Base of all records: frozen; an unknown field is an error."""

@@ -25,8 +25,9 @@ from onnxsqueeze.measure.grams import grams
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.op_latency import op_latencies
 from onnxsqueeze.measure.ranges import SMALLEST_OPSET, compared_ranges, ranges
-from onnxsqueeze.measure.sensitivity import TRIED_BITS, sensitivity
+from onnxsqueeze.measure.sensitivity import sensitivity
 from onnxsqueeze.numerics.columns import FEWEST_FEATURES, column_scale
+from onnxsqueeze.numerics.error import TRIED_BITS
 from onnxsqueeze.numerics.grid import as_rows, largest_block, max_scale
 from onnxsqueeze.passes.round_weights import pruned
 from onnxsqueeze.plan.types import INTEGER_FORMS

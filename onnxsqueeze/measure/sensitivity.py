@@ -11,14 +11,12 @@ import onnx_ir as ir
 
 from onnxsqueeze.analysis.weights import Weight
 from onnxsqueeze.measure.ranges import cores
+from onnxsqueeze.numerics.error import TRIED_BITS
 from onnxsqueeze.numerics.grid import as_rows, from_grid, from_rows, mse_scale, to_grid
 from onnxsqueeze.runtime.memory import release
 from onnxsqueeze.runtime.trials import Trials
 
 Array = npt.NDArray[Any]
-
-TRIED_BITS = 4
-"""Four bits do enough damage to be seen over the noise; see ``at_bits`` for finer grids."""
 
 
 def sensitivity(
@@ -89,16 +87,3 @@ def rounded(weight: Array, axis: int | None, bits: int) -> Array:
     scale = mse_scale(rows, bits)
     back = from_rows(from_grid(to_grid(rows, scale, bits), scale), weight.shape, axis)
     return np.ascontiguousarray(back.astype(weight.dtype))
-
-
-def at_bits(damage: float, bits: int, tried: int = TRIED_BITS) -> float:
-    """Return the damage to be expected at other bits: a step half as wide does a quarter of it.
-
-    Source:
-        Uniform rounding noise, step²/12; see Zhou et al. 2018 (arXiv:1712.01048), eq. 7.
-
-    Example:
-        >>> at_bits(0.016, bits=6)
-        0.001
-    """
-    return float(damage * 4.0 ** (tried - bits))

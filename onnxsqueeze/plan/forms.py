@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from onnxsqueeze.config import Limits
 from onnxsqueeze.facts.weights import WeightFacts
+from onnxsqueeze.numerics.error import at_bits
 from onnxsqueeze.numerics.planes import planes
 from onnxsqueeze.plan.types import MASKED_WIDTHS
 
@@ -78,7 +79,7 @@ def _form(
     if not damage <= MOST_DAMAGE:  # NaN too
         damage = MOST_DAMAGE
     # float16 keeps 11 bits of each value by itself: its noise lies below that of a 12-bit grid.
-    expected = {"float": 0.0, "float16": damage * 4.0**-8.5}.get(form, damage * 4.0 ** (4 - bits))
+    expected = {"float": 0.0, "float16": damage * 4.0**-8.5}.get(form, at_bits(damage, bits))
     if block is not None:
         expected *= weight.block_gain.get(block, 1.0)
     width = 8 * weight.item_bytes if form == "float" else bits

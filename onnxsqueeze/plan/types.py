@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from onnxsqueeze.config import WIDTHS
 from onnxsqueeze.errors import PlanError
 
-SCHEMA = 1
 MASKED_WIDTHS = (4, 8)
 """Widths of codes that can stand behind a bit mask."""
 IntegerForm = Literal["qdq", "dynamic"]

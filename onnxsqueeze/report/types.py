@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict
 
 from onnxsqueeze.facts.records import Change, Machine, Validation
 
-SCHEMA = 1
-
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")

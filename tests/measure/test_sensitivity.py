@@ -8,8 +8,8 @@ import pytest
 
 from onnxsqueeze.analysis.weights import weights
 from onnxsqueeze.graph import walk
-from onnxsqueeze.measure.sensitivity import at_bits, rounded, sensitivity
-from onnxsqueeze.numerics.error import relative_energy
+from onnxsqueeze.measure.sensitivity import rounded, sensitivity
+from onnxsqueeze.numerics.error import at_bits, relative_energy
 from onnxsqueeze.numerics.grid import as_rows, from_grid, mse_scale, to_grid
 from tests import models
 from tests.runtime.made import made, random, run
