@@ -326,7 +326,7 @@ def test_trial_is_measured_once_per_plan(tmp_path: Path, monkeypatch: pytest.Mon
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(search, "fidelity_against", never)
+    monkeypatch.setattr(search.trial, "fidelity_against", never)
     other_words = plan.model_copy(update={"notes": ("in other words",)})
     assert made.trial(other_words, 13).fidelity == first.fidelity
     with pytest.raises(AssertionError, match="measured again"):
