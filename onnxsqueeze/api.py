@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.analysis.weights import weights
 from onnxsqueeze.config import Budget, Limits, Target
 from onnxsqueeze.data import DataSettings
@@ -23,23 +22,22 @@ from onnxsqueeze.measure.ranges import cores
 from onnxsqueeze.measure.validate import validate as validate_pair
 from onnxsqueeze.outcome import (
     Clock,
-    Outcome,
     Workshop,
     check_output,
     clear,
     default_run,
     install,
+    story,
 )
 from onnxsqueeze.passes.apply import Applied
-from onnxsqueeze.passes.apply import apply as apply_plan
-from onnxsqueeze.plan.make import allowed
+from onnxsqueeze.plan.make import allowed, check_operators
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.report import files
 from onnxsqueeze.report.build import Story, build
 from onnxsqueeze.report.types import Report
 from onnxsqueeze.runtime.shapes import measured_shapes
-from onnxsqueeze.search import Search, Trial, smallest, with_integers
+from onnxsqueeze.search import Search, Trial, applied, narrow, trials
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def _measured(
 
 
 def _check_kept(loaded: Loaded, limits: Limits) -> None:
-    """Raise PlanError for a pattern that keeps nothing: a typo would lose the protection."""
+    """Raise PlanError for a pattern or operator that is not there: a typo would lose the wish."""
     names = set[str]()
     for model in (loaded.model, io.read(loaded.path)):
         names.update(value.name or "" for _, value in walk.initializers(model))
@@ -143,6 +141,7 @@ def _check_kept(loaded: Loaded, limits: Limits) -> None:
                 f"keep pattern {pattern!r} matches no initializer and no node of the model\n"
                 "  It must match a whole name; 'onnxsqueeze inspect MODEL' lists them."
             )
+    check_operators(limits, (node.op_type for node in walk.nodes(loaded.model)))
 
 
 def plan(
@@ -165,10 +164,8 @@ def plan(
     budget, target = budget or Budget(), target or Target()
     known = _reference(measured.loaded, budget, target)
     search = _search(measured, known, budget, target, limits or Limits())
-    stored = smallest(search, progress)
-    if stored is None or not measured.facts.ranges:
-        return stored
-    return with_integers(search, stored, integer_candidates(measured.loaded.model), progress)
+    found = trials(search, progress)
+    return found[-1] if found else None
 
 
 def apply(plan: Plan, measured: Measured) -> Applied:
@@ -182,7 +179,8 @@ def apply(plan: Plan, measured: Measured) -> Applied:
         PlanError: If the plan was made for another model.
     """
     _check_model(plan, measured.loaded.path, measured.loaded.sha256)
-    return apply_plan(plan, measured.loaded.model, measured.facts.grams, store=measured.store)
+    loaded = measured.loaded
+    return applied(plan, loaded.model, measured.facts, loaded.calibration, measured.store)
 
 
 def _check_model(plan: Plan, path: Path, sha256: str) -> None:
@@ -240,14 +238,44 @@ def compress(
         known = _reference(loaded, budget, target)
         measured = _measured(loaded, store, data, target, limits, progress)
     search = _search(measured, known, budget, target, limits)
-    made = Workshop(search, measured.loaded, run, clock, progress).outcome()
+    with clock.stage("prune"):
+        narrower = _narrower(measured, search, data, progress)
+    made = None
+    if narrower is not None:
+        smaller, search_in_it = narrower
+        made = Workshop(search_in_it, smaller.loaded, run, clock, progress).outcome()
+        if made.is_met:
+            measured = smaller
+    if made is None or not made.is_met:
+        made = Workshop(search, measured.loaded, run, clock, progress).outcome()
     made.plan.save(run / "plan.json")
     install(made.path, output)
     clear(run)
-    report = build(_story(measured, made, budget, clock, command, output, run))
+    report = build(
+        story(measured.loaded, measured.facts, made, budget, clock, command, output, run)
+    )
     files.save_json(report, run / "report.json")
     files.save_html(report, run / "report.html")
     return Compressed(output, report, made.plan, made.is_met)
+
+
+def _narrower(
+    measured: Measured, search: Search, data: DataSettings, progress: Progress | None
+) -> tuple[Measured, Search] | None:
+    """Return the pruned model with its own facts, and a search in it; None without pruning."""
+    limits, target, loaded = search.limits, search.target, measured.loaded
+    if limits.prune == "off" or target.objective == "size" or loaded.is_synthetic:
+        return None
+    found = narrow(search, progress)
+    if found is None:
+        return None
+    loaded = replace(loaded, model=found.model, notes=(*loaded.notes, found.note))
+    keyed = replace(loaded, sha256=found.sha256)  # facts of the one are not those of the other
+    facts = _measured(keyed, measured.store, data, target, limits, progress).facts
+    narrowed = Measured(loaded, replace(facts, model_sha256=loaded.sha256), measured.store)
+    known, budget = search.reference, search.budget
+    inner = _search(narrowed, known, budget, target, limits)
+    return narrowed, replace(inner, units=found.units)
 
 
 def inspect(model: Path, data: DataSettings | None = None, *, command: str = "") -> Report:
@@ -272,7 +300,7 @@ def inspect(model: Path, data: DataSettings | None = None, *, command: str = "")
         left_alone={other.name: other.reason for other in others},
         grams={},
     )
-    story = Story(
+    told = Story(
         "inspect",
         model,
         model=loaded.model,
@@ -282,7 +310,7 @@ def inspect(model: Path, data: DataSettings | None = None, *, command: str = "")
         notes=loaded.notes,
         machine=machine(),
     )
-    return build(story)
+    return build(told)
 
 
 def validate(
@@ -326,7 +354,7 @@ def validate(
     met = None
     if budget is not None:
         met = validation.fidelity[0].drop.high <= budget.max_drop
-    story = Story(
+    told = Story(
         "validate",
         original,
         result=result,
@@ -339,7 +367,7 @@ def validate(
         samples=(0, len(samples)),
         machine=validation.machine,
     )
-    return build(story)
+    return build(told)
 
 
 def read_report(source: Path) -> Report:
@@ -388,6 +416,11 @@ def carry_out(
         )
     check_output(model, output, data)
     _check_model(plan, model, fingerprint(model))
+    if plan.units:
+        raise PlanError(
+            "the plan removes channels, neurons or heads, and that is done by 'compress' only\n"
+            "  Run compress with the same samples, or take the plan's units out of it."
+        )
     clock = Clock()
     with clock.stage("measure"):
         wanted = target.model_copy(update={"objective": "latency" if plan.activations else "size"})
@@ -398,8 +431,8 @@ def carry_out(
     made = Workshop(search, measured.loaded, run, clock, progress).planned(plan)
     install(made.path, output)
     clear(run)
-    story = _story(measured, made, None, clock, command, output, run)
-    return build(replace(story, files={"model": str(output)}))
+    told = story(measured.loaded, measured.facts, made, None, clock, command, output, run)
+    return build(replace(told, files={"model": str(output)}))
 
 
 def _store(run: Path) -> Store:
@@ -424,41 +457,13 @@ def _search(
     loaded = measured.loaded
     opset = loaded.model.graph.opset_imports.get("", 0)
     possible = allowed(limits, opset, has_data=not loaded.is_synthetic, portable=target.portable)
-    return Search(loaded.model, measured.facts, known, budget, target, possible, measured.store)
-
-
-def _story(
-    measured: Measured,
-    made: Outcome,
-    budget: Budget | None,
-    clock: Clock,
-    command: str,
-    output: Path,
-    run: Path,
-) -> Story:
-    loaded, applied = measured.loaded, made.applied
-    return Story(
-        "compress",
-        loaded.path,
-        model=loaded.model,
-        result=output,
-        facts=measured.facts,
-        plan=made.plan,
-        changes=loaded.changes + (() if applied is None else applied.changes),
-        sqnr_db={} if applied is None else applied.sqnr_db,
-        validation=made.validation,
-        budget=budget,
-        is_met=None if budget is None else made.is_met,
-        command=command,
-        seconds=clock.seconds,
-        notes=loaded.notes + made.notes,
-        data=loaded.calibration.source,
-        samples=(len(loaded.calibration), len(loaded.held_out)),
-        machine=made.validation.machine,
-        files={
-            "model": str(output),
-            "plan": str(run / "plan.json"),
-            "report": str(run / "report.html"),
-            "numbers": str(run / "report.json"),
-        },
+    return Search(
+        loaded.model,
+        measured.facts,
+        known,
+        budget,
+        target,
+        possible,
+        measured.store,
+        loaded.calibration,
     )

@@ -12,6 +12,8 @@ WIDTHS: tuple[Width, ...] = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
 Calibration = Literal["auto", "density", "mse", "minmax", "average", "percentile", "entropy"]
 
+Effort = Literal["quick", "standard", "thorough"]
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -66,15 +68,26 @@ class Limits(Settings):
 
     Attributes:
         bits: Bit widths that weights may be stored with; 16 is float16, the others are integers.
+        operator_bits: Those of weights that an operator reads, by the operator's name; they stand
+            in place of ``bits``.
         keep: Regular expressions; an initializer or node whose whole name matches stays as it is.
         prune_below: Weights with a magnitude under this become zero; None prunes nothing.
         time_limit_s: Stop measuring after this many seconds and end with the best so far.
+        effort: ``quick`` rounds each weight by itself; ``standard`` also tries rounding in the
+            order of the graph, with biases corrected; ``thorough`` tries more plans with it.
+        prune: ``auto`` removes channels, neurons and heads unless the objective is ``size``;
+            ``off`` keeps them all.
+        max_prune: Largest part of the multiply-adds that may go with them.
     """
 
     bits: tuple[Width, ...] = WIDTHS
+    operator_bits: dict[str, tuple[Width, ...]] = {}
     keep: tuple[str, ...] = ()
     prune_below: Annotated[float, Field(gt=0.0)] | None = None
     time_limit_s: Annotated[float, Field(gt=0.0)] | None = None
+    effort: Effort = "standard"
+    prune: Literal["auto", "off"] = "auto"
+    max_prune: Fraction = 0.8
 
     @field_validator("keep")
     @classmethod
@@ -82,6 +95,10 @@ class Limits(Settings):
         for pattern in keep:
             _compiled(pattern)
         return keep
+
+    def bits_of(self, operator: str) -> tuple[Width, ...]:
+        """Return the bit widths that weights of an operator may be stored with."""
+        return self.operator_bits.get(operator, self.bits)
 
     def is_kept(self, *names: str) -> bool:
         """Return whether any of ``names`` matches a keep pattern in full."""

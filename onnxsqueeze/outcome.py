@@ -13,18 +13,20 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from onnxsqueeze.analysis.grids import integer_candidates
+from onnxsqueeze.config import Budget
 from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import OutputError
+from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.records import Validation
 from onnxsqueeze.graph import io
 from onnxsqueeze.measure.load import Loaded
 from onnxsqueeze.measure.validate import validate
-from onnxsqueeze.passes.apply import Applied, apply
+from onnxsqueeze.passes.apply import Applied
 from onnxsqueeze.passes.coverage import coverage
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
-from onnxsqueeze.search import Search, Trial, smallest, with_integers
+from onnxsqueeze.report.build import Story
+from onnxsqueeze.search import Search, trials
 
 CLEARLY_FASTER = 1.03
 """Integer kernels must beat stored weights by this factor on the whole model to be used."""
@@ -85,29 +87,18 @@ class Workshop:
         mildness, notes = 0, list[str]()
         while True:
             with self.clock.stage("search"):
-                trials = self._candidates(mildness)
-            if not trials:
+                found = trials(self.search, self.progress, mildness=mildness)
+            if not found:
                 return self._unchanged(tuple(notes))
-            found = self._faster([self._made(trial.plan, notes) for trial in trials])
-            if found is not None:
-                return found
-            mildness = max(trial.level for trial in trials) + 1
-
-    def _candidates(self, mildness: int) -> list[Trial]:
-        stored = smallest(self.search, self.progress, mildness=mildness)
-        if stored is None:
-            return []
-        if not self.search.facts.ranges:
-            return [stored]
-        candidates = integer_candidates(self.loaded.model)
-        integer = with_integers(self.search, stored, candidates, self.progress)
-        return [stored] if integer is stored else [stored, integer]
+            best = self._faster([self._made(trial.plan, notes) for trial in found])
+            if best is not None:
+                return best
+            mildness = max(trial.level for trial in found) + 1
 
     def planned(self, plan: Plan) -> Outcome:
         """Return the file that a plan makes, whatever it costs."""
-        facts, store = self.search.facts, self.search.store
         with self.clock.stage("apply"):
-            applied = apply(plan, self.loaded.model, facts.grams, store=store)
+            applied = self.search.applied(plan, self.progress)
         path = self._written(applied.model)
         return Outcome(path, plan, applied, self._validated(path, plan), is_met=True)
 
@@ -283,3 +274,42 @@ def default_run(output: Path) -> Path:
         'small.squeeze'
     """
     return output.with_name(output.stem + ".squeeze")
+
+
+def story(
+    loaded: Loaded,
+    facts: Facts,
+    made: Outcome,
+    budget: Budget | None,
+    clock: Clock,
+    command: str,
+    output: Path,
+    run: Path,
+) -> Story:
+    """Return what the report of a file tells; without a budget, no verdict."""
+    applied = made.applied
+    return Story(
+        "compress",
+        loaded.path,
+        model=loaded.model,
+        result=output,
+        facts=facts,
+        plan=made.plan,
+        changes=loaded.changes + (() if applied is None else applied.changes),
+        sqnr_db={} if applied is None else applied.sqnr_db,
+        validation=made.validation,
+        budget=budget,
+        is_met=None if budget is None else made.is_met,
+        command=command,
+        seconds=clock.seconds,
+        notes=loaded.notes + made.notes,
+        data=loaded.calibration.source,
+        samples=(len(loaded.calibration), len(loaded.held_out)),
+        machine=made.validation.machine,
+        files={
+            "model": str(output),
+            "plan": str(run / "plan.json"),
+            "report": str(run / "report.html"),
+            "numbers": str(run / "report.json"),
+        },
+    )

@@ -19,7 +19,8 @@ from onnxsqueeze.facts.records import Interval, Validation
 from onnxsqueeze.graph import io
 from onnxsqueeze.outcome import Clock, Workshop, check_output, clear, default_run, install
 from onnxsqueeze.plan.types import Plan, WeightChoice
-from onnxsqueeze.search import Trial
+from onnxsqueeze.progress import Progress
+from onnxsqueeze.search import Search, Trial
 from tests.cli.place import Place, linear
 from tests.report import fixture
 from tests.test_search import fidelity
@@ -46,17 +47,17 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(search, measured.loaded, run, Clock(), None)
 
 
-def plan(workshop: Workshop, note: str) -> Plan:
+def plan(sha256: str, note: str) -> Plan:
     choice = WeightChoice(form="float16", bits=16, reason="a test")
     return Plan(
-        model_sha256=workshop.loaded.sha256,
+        model_sha256=sha256,
         weights={"w1": choice, "w2": choice},
         notes=(note,),
     )
 
 
-def trial(workshop: Workshop, note: str, level: int) -> Trial:
-    return Trial(plan(workshop, note), fidelity(0.0), level)
+def trial(sha256: str, note: str, level: int) -> Trial:
+    return Trial(plan(sha256, note), fidelity(0.0), level)
 
 
 def validation(drop: float = 0.0, size: float = 0.2, speed: float = 1.0) -> Validation:
@@ -85,19 +86,19 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> Fake:
         measured: list[str] = []
         rest = iter(stored)
 
-        def candidates(self: Workshop, mildness: int) -> list[Trial]:
+        def trials(search: Search, _: Progress | None, *, mildness: int) -> list[Trial]:
             name, level = next(rest, ("", 0))
             if not name:
                 return []
             assert level >= mildness
-            return [trial(self, note, level) for note in (name, *integer)]
+            return [trial(search.facts.model_sha256, note, level) for note in (name, *integer)]
 
         def validated(self: Workshop, path: Path, made: Plan) -> Validation:
             assert io.read(path).graph.outputs, self
             measured.append(made.notes[0])
             return found[made.notes[0]]
 
-        monkeypatch.setattr(Workshop, "_candidates", candidates)
+        monkeypatch.setattr("onnxsqueeze.outcome.trials", trials)
         monkeypatch.setattr(Workshop, "_validated", validated)
         return measured
 

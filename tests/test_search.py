@@ -15,7 +15,7 @@ import pytest
 from onnxsqueeze import api, search
 from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.config import Budget, Limits, Target
-from onnxsqueeze.data import DataSettings
+from onnxsqueeze.data import DataSettings, Samples
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.op_latency import IntegerLatency, OpKey, OpLatency
 from onnxsqueeze.facts.records import Fidelity, Interval, Machine
@@ -23,6 +23,7 @@ from onnxsqueeze.facts.store import Store
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.measure.fidelity import Reference
 from onnxsqueeze.plan.types import INTEGER_FORMS, IntegerForm, Plan
+from onnxsqueeze.progress import Progress
 from onnxsqueeze.search import LEVELS, MILDER, Search, Trial, smallest, with_integers
 from tests.cli.place import Place, network
 from tests.report.fixture import MACHINE
@@ -67,7 +68,8 @@ def searched(damage: float = SMALL_DAMAGE, limits: Limits | None = None) -> Sear
     )
     nothing = cast("ir.Model", None), cast("Reference", None), cast("Store", None)
     model, reference, store = nothing
-    return Search(model, facts, reference, Budget(), Target(), limits or Limits(), store)
+    samples = cast("Samples", None)
+    return Search(model, facts, reference, Budget(), Target(), limits or Limits(), store, samples)
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, int], boo
     def install(is_within: Callable[[int, int], bool]) -> Tried:
         seen: Tried = []
 
-        def trial(self: Search, plan: Plan, level: int) -> Trial:
+        def trial(self: Search, plan: Plan, level: int, _: Progress | None = None) -> Trial:
             count = sum(choice.form in INTEGER_FORMS for choice in plan.weights.values())
             seen.append((level, count))
             drop = self.budget.max_drop * (1.0 if is_within(level, count) else 1.001)
@@ -210,6 +212,7 @@ def integer_search(
         Target(objective="latency", portable=portable),
         limits or Limits(),
         measured.store,
+        measured.loaded.calibration,
     )
     stored = Trial(search.at_level(made, 24), fidelity(0.0), 24)
     return made, stored, ranked

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from onnxsqueeze.graph import walk
-from onnxsqueeze.ops import row_of
+from onnxsqueeze.ops import integer_role, row_of
 from onnxsqueeze.ops.row import Grid, Linear, Row, adds, inputs, opset, outputs
 
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+"""Types of weights; nodes in float16 become float32 first (passes/widen_half.py)."""
 PER_CHANNEL_OPSET = 13
 """QuantizeLinear and DequantizeLinear have an axis from this opset on."""
 
@@ -107,12 +109,14 @@ def _operand_obstacle(model: ir.Model, node: ir.Node, x: ir.Value, weight: ir.Va
         return f"weight {weight.name!r} is not an initializer"
     if weight.is_graph_input() or weight.is_graph_output():
         return f"weight {weight.name!r} is an input or output of the model"
-    if weight.const_value.dtype != ir.DataType.FLOAT:
-        return f"weight {weight.name!r} is {weight.const_value.dtype.name}, not FLOAT"
+    if weight.const_value.dtype not in FLOATS:
+        return f"weight {weight.name!r} is {weight.const_value.dtype.name}, not FLOAT or FLOAT16"
     if weight.graph is not model.graph:
         return f"weight {weight.name!r} belongs to another graph"
     if x.is_initializer():
         return f"its input {x.name!r} is a constant"
+    if (source := x.producer()) is not None and integer_role(source) == "leave":
+        return f"its input {x.name!r} comes from integers that were decided elsewhere"
     if 0 in weight.const_value.shape.numpy():
         return f"weight {weight.name!r} holds no value"
     if opset(node) < PER_CHANNEL_OPSET:
@@ -130,7 +134,7 @@ def _described(blank: Candidate, node: ir.Node, row: Row, linear: Linear, grid: 
     closes, low, high = None, -math.inf, math.inf
     reason = bias.reason
     if not grid.float_output:
-        closes, low, high = _closing(y)
+        closes, low, high = closing(y)
         if closes.is_graph_output():
             reason = reason or f"output {closes.name!r} is an output of the model"
     return replace(
@@ -178,7 +182,7 @@ def _is_vector(value: ir.Value, channels: int) -> bool:
         return False
     shape = tuple(tensor.shape)
     is_short = 1 <= len(shape) <= 2 and set(shape[:-1]) <= {1}
-    return is_short and shape[-1] in (1, channels) and tensor.dtype == ir.DataType.FLOAT
+    return is_short and shape[-1] in (1, channels) and tensor.dtype in FLOATS
 
 
 def _may_be_matrices(y: ir.Value, addend: ir.Value) -> bool:
@@ -194,7 +198,7 @@ def _only_reader(value: ir.Value) -> ir.Node | None:
     return uses[0].node
 
 
-def _closing(y: ir.Value) -> tuple[ir.Value, float, float]:
+def closing(y: ir.Value) -> tuple[ir.Value, float, float]:
     """Return the tensor whose grid closes the node, with the least and largest value of it."""
     clamp = _only_reader(y)
     row = None if clamp is None else row_of(clamp)

@@ -77,10 +77,11 @@ class Saturation:
 
 @dataclass(frozen=True)
 class WeightType:
-    """The type of a weight's codes, and why."""
+    """The type of a weight's codes, whether neighbours must fit in 16 bits together, and why."""
 
     dtype: Literal["uint8", "int8"]
     reason: str
+    paired: bool = False
 
 
 def nearest_codes(weight: Array, axis: int) -> Array:
@@ -161,7 +162,7 @@ def saturation(
     linear = _linear(node)
     rows = linear.rows(node, x, codes.shape, limit, np.random.default_rng(seed))
     unsigned = np.clip(np.rint(rows / scale) + zero, 0, 255).astype(np.int32)
-    left = _pairs(_inner_last(unsigned, codes.shape, _is_single(node, codes)))
+    left = _pairs(_inner_last(unsigned, codes.shape, is_single(node, codes.shape)))
     right = _pairs(_ordered(linear, node, codes))
     groups, count, features, _ = left.shape
     total, cut, wrong, largest = 0, 0, 0, 0
@@ -181,20 +182,22 @@ def weight_type(
     kernels: Kernels | None,
     *,
     portable: bool = False,
-    risk: Risk | None = None,
+    is_single: bool = False,
     kind: str | None = None,
+    gain: float | None = None,
 ) -> WeightType:
     """Return the type to store a weight's codes in.
 
     Unsigned codes around 128, one scale per channel, are exact on every x64 and Arm kernel. Signed
-    ones are taken where the target's kernels are faster with them, and exact: by the probe, or
-    because no two neighbours of this weight can leave 16 bits.
+    ones are taken where the target's kernels are faster with them; where those saturate, the codes
+    of neighbours must sum to at most 128, which makes them exact.
 
     Args:
         kernels: Facts of the target; None where they are not known.
         portable: The file should be right everywhere.
-        risk: What could be cut off in the node.
+        is_single: The node's products are not added in pairs.
         kind: Kind of product as the probe's rows name it; None goes by all of them.
+        gain: How much faster signed codes were measured to be for this node; None goes by kind.
     """
     if portable:
         return WeightType("uint8", "unsigned weights are exact on every x64 and Arm kernel")
@@ -204,16 +207,20 @@ def weight_type(
         )
     if not kernels.is_exact("int8") and not kernels.saturates("int8"):
         return WeightType("uint8", "the target has no integer kernel for signed weights")
-    can_be_cut = kernels.saturates("int8") and (risk is None or risk.over > 0)
-    if can_be_cut:
-        return WeightType("uint8", "signed weights saturate in the target's kernels")
-    gain = kernels.gain(kind)
+    gain = kernels.gain(kind) if gain is None else gain
     if gain < LEAST_GAIN and kernels.is_exact("uint8"):
         return WeightType(
             "uint8", f"signed weights run {gain:.2f} times as fast, which is no gain"
         )
-    why = "no two neighbours can leave 16 bits" if kernels.saturates("int8") else "they are exact"
-    return WeightType("int8", f"signed weights run {gain:.2f} times as fast, and {why}")
+    paired = kernels.saturates("int8") and not is_single
+    why = "neighbours fit in 16 bits together" if paired else "they are exact"
+    return WeightType("int8", f"signed weights run {gain:.2f} times as fast, and {why}", paired)
+
+
+def is_single(node: ir.Node, w_shape: tuple[int, ...]) -> bool:
+    """Return whether products are not paired: one channel in and out per group, with a kernel."""
+    group = attribute(node, "group")
+    return group is not None and len(w_shape) > 2 and w_shape[:2] == (group, 1) and group > 1
 
 
 def _linear(node: ir.Node) -> Linear:
@@ -226,22 +233,16 @@ def _linear(node: ir.Node) -> Linear:
 
 def _ordered(linear: Linear, node: ir.Node, codes: Array) -> Array:
     matrix = linear.matrix(node, codes).astype(np.int16)
-    return _inner_last(matrix, codes.shape, _is_single(node, codes))
+    return _inner_last(matrix, codes.shape, is_single(node, codes.shape))
 
 
-def _is_single(node: ir.Node, codes: Array) -> bool:
-    """Return whether products are not paired: one channel in and out per group, with a kernel."""
-    group = attribute(node, "group")
-    return group is not None and codes.ndim > 2 and codes.shape[:2] == (group, 1) and group > 1
-
-
-def _inner_last(matrix: Array, w_shape: tuple[int, ...], is_single: bool) -> Array:
+def _inner_last(matrix: Array, w_shape: tuple[int, ...], unpaired: bool) -> Array:
     """Return (groups, rows, features) as kernels order the features, in even number.
 
     Weights of convolutions are (M, C/group, *kernel), and kernels go over (*kernel, C/group).
     Where products are not paired each gets a zero for its partner.
     """
-    if is_single:
+    if unpaired:
         return np.stack([matrix, np.zeros_like(matrix)], axis=-1).reshape(*matrix.shape[:2], -1)
     if len(w_shape) > 2:
         split = matrix.reshape(*matrix.shape[:2], *w_shape[1:])

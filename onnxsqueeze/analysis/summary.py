@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,8 +47,32 @@ def operators(model: ir.Model) -> dict[str, int]:
 
 
 def parameters(model: ir.Model) -> int:
-    """Return the number of values in the model's initializers and Constant nodes."""
-    return sum(tensor.size for _, tensor in tensors(model))
+    """Return the number of values in the model's initializers and Constant nodes.
+
+    A weight that is computed from stored tensors alone, such as one that is kept as packed codes
+    and scales, counts as what the operator reads: storing it smaller takes no parameter away.
+    """
+    computed: dict[ir.Value, int] = {}
+    parts: set[ir.Value] = set()
+    for node in nodes(model):
+        row = row_of(node)
+        if row is None or row.weights is None:
+            continue
+        ports = inputs(node)
+        for value in [ports.get(port.name) for port in row.weights(node)]:
+            if value is None or value.is_initializer() or not _is_static(value.shape):
+                continue
+            sources = _constant_sources(value)
+            if sources and value not in sources:
+                assert value.shape is not None  # it is static
+                computed[value] = math.prod(value.shape.numpy())
+                parts |= sources
+    stored = sum(tensor.size for value, tensor in tensors(model) if value not in parts)
+    return stored + sum(computed.values())
+
+
+def _is_static(shape: ir.Shape | None) -> bool:
+    return shape is not None and shape.is_static()
 
 
 def tensors(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]]:

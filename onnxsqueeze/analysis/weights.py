@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from onnxsqueeze.analysis.integers import between_integers
 from onnxsqueeze.graph import walk
-from onnxsqueeze.ops import row_of
+from onnxsqueeze.ops import integer_role, row_of
 from onnxsqueeze.ops.row import Linear, inputs
 
 SMALLEST_BYTES = 1024
@@ -83,6 +84,10 @@ def _weight(value: ir.Value, tensor: ir.TensorProtocol, main: ir.Graph) -> Weigh
     axes: set[int] = set()
     roles: list[str] = []
     for node in readers:
+        if integer_role(node) is not None:
+            return f"{node.op_type} reads it for integers that were decided elsewhere"
+        if between_integers(node):
+            return "ONNX Runtime quantizes a float weight between integers by itself"
         row = row_of(node)
         if row is None:
             return f"{node.op_type} has no row in the operator table"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +10,16 @@ from typing import Any, TypeVar, get_args
 import click
 from pydantic import ValidationError
 
-from onnxsqueeze.config import WIDTHS, Budget, Calibration, Limits, Settings, Target
+from onnxsqueeze.cli.option_types import BitsType, FractionType, NumbersType, SecondsType
+from onnxsqueeze.config import (
+    WIDTHS,
+    Budget,
+    Calibration,
+    Effort,
+    Limits,
+    Settings,
+    Target,
+)
 from onnxsqueeze.data import DataSettings, ImageSettings
 from onnxsqueeze.facts.kernels import Kernels
 
@@ -22,65 +30,6 @@ else:
 
 Decorator = Callable[[Any], Any]
 SettingsType = TypeVar("SettingsType", bound=Settings)
-
-
-class FractionType(click.ParamType[Any]):
-    """``1%`` or ``0.01``; a bare number of 1 or more is refused, since it could mean either."""
-
-    name = "fraction"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the fraction."""
-        text = str(value).strip()
-        number, is_percent = text.removesuffix("%"), text.endswith("%")
-        try:
-            fraction = float(number) / (100 if is_percent else 1)
-        except ValueError:
-            self.fail(f"{text!r} is no number; write 1% or 0.01", param, ctx)
-        if not is_percent and fraction >= 1:
-            self.fail(f"{text!r} could mean {text}% or all of it; write 1% or 0.01", param, ctx)
-        if not 0 <= fraction <= 1:
-            self.fail(f"{text!r} is not between 0% and 100%", param, ctx)
-        return fraction
-
-
-class SecondsType(click.ParamType[Any]):
-    """``90``, ``90s``, ``5m`` or ``1h``."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return seconds."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
-        if not found or float(found[1]) <= 0:
-            self.fail(f"{value!r} is no time; write 90s, 5m or 1h", param, ctx)
-        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-class NumbersType(click.ParamType[Any]):
-    """Numbers with commas (``8,16``), or with ``x`` for a size (``224x224``)."""
-
-    name = "numbers"
-
-    def __init__(self, kind: type[int] | type[float], separator: str = ",") -> None:
-        self.kind = kind
-        self.separator = separator
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Return the numbers."""
-        if isinstance(value, list | tuple):
-            return tuple(self.kind(one) for one in value)
-        try:
-            return tuple(self.kind(part) for part in str(value).split(self.separator))
-        except ValueError:
-            shape = self.separator.join(["8", "16"])
-            self.fail(f"{value!r} is not of the form {shape}", param, ctx)
 
 
 def _config(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
@@ -244,10 +193,11 @@ engine_options = _together(
 limit_options = _together(
     click.option(
         "--bits",
-        type=NumbersType(int),
+        type=BitsType(),
         default=",".join(str(width) for width in WIDTHS),
         show_default=True,
-        help="Bit widths that weights may be stored with; 16 is float16.",
+        help="Bit widths that weights may be stored with; 16 is float16. Conv=8,Gemm=4/8: those "
+        "of one operator's weights.",
     ),
     click.option(
         "--keep",
@@ -261,6 +211,28 @@ limit_options = _together(
         help="Weights with a smaller magnitude become zero.",
     ),
     click.option("--time-limit", type=SecondsType(), help="End the search with the best so far."),
+    click.option(
+        "--prune",
+        type=click.Choice(["auto", "off"]),
+        default="auto",
+        show_default=True,
+        help="Remove channels, neurons and heads, unless the objective is size.",
+    ),
+    click.option(
+        "--max-prune",
+        type=FractionType(),
+        default="80%",
+        show_default=True,
+        help="Largest part of the multiply-adds that may go with them.",
+    ),
+    click.option(
+        "--effort",
+        type=click.Choice(get_args(Effort)),
+        default="standard",
+        show_default=True,
+        help="quick: each weight rounded by itself; standard: also in the order of the graph, "
+        "with biases corrected; thorough: more plans that way.",
+    ),
 )
 
 run_option = click.option(
@@ -309,12 +281,19 @@ def target(values: Mapping[str, Any]) -> Target:
 
 def limits(values: Mapping[str, Any]) -> Limits:
     """Return what must not be done."""
+    widths: dict[str, tuple[int, ...]] = {}
+    for operator, width in values["bits"]:
+        widths[operator] = (*widths.get(operator, ()), width)
     return checked(
         Limits,
-        bits=values["bits"],
+        bits=widths.pop("", WIDTHS),
+        operator_bits=widths,
         keep=values["keep"],
         prune_below=values["prune_below"],
         time_limit_s=values["time_limit"],
+        effort=values["effort"],
+        prune=values["prune"],
+        max_prune=values["max_prune"],
     )
 
 
@@ -324,7 +303,7 @@ def checked(kind: type[SettingsType], **fields: Any) -> SettingsType:
         return kind(**fields)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
+        option = "--" + str(first["loc"][0]).replace("operator_bits", "bits").replace("_", "-")
         raise click.UsageError(
             f"{option}: {first['msg'].removeprefix('Value error, ')}"
         ) from error

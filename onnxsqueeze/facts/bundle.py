@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze.facts.kernels import Kernels
 from onnxsqueeze.facts.op_latency import OpLatency
 from onnxsqueeze.facts.ranges import TensorRange
 from onnxsqueeze.facts.weights import WeightFacts
@@ -25,6 +26,7 @@ class Facts:
         ranges: What was seen of each activation that may become an integer; empty if not asked
             for.
         latencies: Single nodes in floats and in integers, by output; empty if not asked for.
+        kernels: How exact this machine's integer kernels are; None if not asked for.
     """
 
     model_sha256: str
@@ -35,3 +37,4 @@ class Facts:
     grams: Mapping[str, Gram]
     ranges: Mapping[str, TensorRange] = field(default_factory=dict)
     latencies: Mapping[str, OpLatency] = field(default_factory=dict)
+    kernels: Kernels | None = None

@@ -44,6 +44,10 @@ class Grams(Mapping[str, Gram]):
     def __len__(self) -> int:
         return len(self._fact.values["weights"])
 
+    def array(self, name: str) -> str:
+        """Return what tells this weight's matrix from the others of the record."""
+        return str(self._fact.values["weights"][name]["array"])
+
     @property
     def record(self) -> str:
         """Name of the record that they are read from."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 from pathlib import Path
 from typing import Literal
@@ -137,6 +138,19 @@ class Kernels(Record):
         ]
         return statistics.median(ratios) if ratios else 1.0
 
+    def speedup(self, weight: CodeType, kind: str | None = None) -> float | None:
+        """Return how much faster integers run than floats: the median over sizes of one kind.
+
+        None where nothing of the kind was timed.
+        """
+        name = f"u8{SHORT[weight]} per channel"
+        values = [
+            row.speedup[name].value
+            for row in self.speeds
+            if kind in (None, row.kind) and name in row.speedup
+        ]
+        return statistics.median(values) if values else None
+
     def save(self, path: Path) -> None:
         """Write the record as JSON, moved into place when complete."""
         beside = path.with_name(path.name + ".part")
@@ -171,6 +185,30 @@ def kernel_key(machine: Machine, provider: str) -> str:
     architecture = machine.system.rpartition(" ")[2]
     parts = (machine.processor, *machine.features, architecture, engine, provider)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+ROWS = (1, 8, 16, 128)
+"""Rows of the matrix products that are timed."""
+
+
+def kind_of(w_shape: tuple[int, ...], group: int, rows: int) -> str:
+    """Return the kind of product, as the probe's rows name it, that is most like a node's.
+
+    Args:
+        w_shape: Shape of the weight.
+        group: Groups of a convolution.
+        rows: Rows of a matrix product.
+
+    Example:
+        >>> kind_of((64, 1, 5, 5), 64, 1), kind_of((64, 32), 1, 10)
+        ('Conv 3x3 depthwise', 'MatMul, 8 rows')
+    """
+    if len(w_shape) > 2:
+        if group > 1:
+            return "Conv 3x3 depthwise" if w_shape[:2] == (group, 1) else "Conv 3x3 in groups"
+        return "Conv 1x1" if max(w_shape[2:]) == 1 else "Conv 3x3"
+    nearest = min(ROWS, key=lambda one: abs(math.log(max(rows, 1) / one)))
+    return f"MatMul, {nearest} row{'s' * (nearest > 1)}"
 
 
 def summary(kernels: Kernels) -> tuple[str, ...]:

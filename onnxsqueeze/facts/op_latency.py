@@ -47,6 +47,27 @@ class IntegerLatency(Record):
     fused: bool
 
 
+class InRegion(Record):
+    """One node among its like: its kernel by itself, and what changing sides costs.
+
+    Wall milliseconds by ONNX Runtime's own profile, medians over runs of the node alone. Between
+    kernels of one kind there is nothing else: floats stay in blocks of channels, integers stay
+    integers, with the channels last.
+
+    Attributes:
+        float_ms: The kernel in floats.
+        integer_ms: The kernel in integers, by type of the weight's codes; a type that ONNX Runtime
+            makes no integer kernel of is absent. A node without a weight has ``uint8`` only.
+        enter_ms: What makes its inputs integers, and orders them as integer kernels need them.
+        leave_ms: What makes its output floats again; 0 where the kernel writes floats.
+    """
+
+    float_ms: float
+    integer_ms: dict[Literal["uint8", "int8"], float]
+    enter_ms: float
+    leave_ms: float
+
+
 class OpLatency(Record):
     """One node, timed alone in floats and in each form of integers that it can have, in turns.
 
@@ -55,18 +76,21 @@ class OpLatency(Record):
         machine: Where.
         float_ms: Thread CPU time per run, in milliseconds.
         integers: By form: ``qdq`` over grids of the plan, ``dynamic`` over grids of each run.
+            Empty for a node without a weight.
+        inside: The node among its like, or None if that was not measured.
     """
 
     key: OpKey
     machine: Machine
     float_ms: tuple[float, ...]
     integers: dict[Literal["qdq", "dynamic"], IntegerLatency]
+    inside: InRegion | None = None
 
 
 class OpLatencies(Record):
     """All nodes that were timed so far."""
 
-    schema_number: Literal[2] = 2
+    schema_number: Literal[3] = 3
     rows: tuple[OpLatency, ...] = ()
 
     def of(self, key: OpKey, machine: Machine) -> OpLatency | None:

@@ -62,10 +62,10 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
     """Refuse a model that holds what this package cannot carry, or what no ONNX file may hold.
 
     Raises:
-        ModelError: For a missing graph or output, training info, a sparse initializer, an unknown
-            opset, a name that is produced twice, a value that is read but never produced, a tensor
-            whose data does not fit its shape, or external data that is missing, too short, or
-            outside the model's folder.
+        ModelError: For a missing graph or output, training info, an input or output that is a map
+            or sequence, a sparse initializer, an unknown opset, a name that is produced twice, a
+            value that is read but never produced, a tensor whose data does not fit its shape, or
+            external data that is missing, too short, or outside the model's folder.
     """
     if not proto.HasField("graph"):
         raise ModelError(f"{path} holds no graph\n  It is not an ONNX model. Check the path.")
@@ -77,6 +77,9 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
             "models can be compressed\n  Export the model for inference."
         )
     _check_opsets(proto, path)
+    for kind, values in (("input", proto.graph.input), ("output", proto.graph.output)):
+        for value in values:
+            _check_type(value, kind, path)
     _check_graph(proto.graph, frozenset(), str(path))
     for function in proto.functions:
         _check_names(
@@ -85,6 +88,27 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
         )  # fmt: skip
     for tensor in all_tensors(proto):
         _check_tensor(tensor, path)
+
+
+def _check_type(value: onnx.ValueInfoProto, kind: str, path: Path) -> None:
+    """Refuse maps and sequences: there is nothing to feed them from, or to compare them by."""
+    held = value.type
+    is_sequence = held.HasField("sequence_type")
+    if is_sequence:
+        held = held.sequence_type.elem_type
+    if held.HasField("map_type"):
+        what = "a sequence of maps" if is_sequence else "a map"
+        raise ModelError(
+            f"{kind} {value.name!r} is {what}, and only tensors can be fed and compared\n"
+            f"  In {path}.\n"
+            "  Converters of scikit-learn and its kin write class scores so (ZipMap). Export\n"
+            "  without: convert_sklearn(model, options={'zipmap': False}); elsewhere zipmap=False."
+        )
+    if is_sequence and kind == "output":
+        raise ModelError(
+            f"output {value.name!r} is a sequence of tensors, and only tensors can be compared\n"
+            f"  In {path}.\n  Export the model with one output for each of them."
+        )
 
 
 def _check_opsets(proto: onnx.ModelProto, path: Path) -> None:

@@ -49,7 +49,8 @@ def set_value(value: ir.Value, values: npt.NDArray[Any]) -> None:
     """Give an initializer new contents; its name stays, its shape and type follow."""
     value.const_value = ir.tensor(values, name=value.name)
     value.shape = ir.Shape(values.shape)
-    value.dtype = value.const_value.dtype
+    # Not value.dtype: clones of a model share the type, and setting its element type changes all.
+    value.type = ir.TensorType(value.const_value.dtype)
 
 
 def read_through(graph: ir.Graph, initializer: ir.Value, nodes: Sequence[ir.Node]) -> ir.Value:

@@ -10,6 +10,14 @@ import onnx_ir as ir
 
 from onnxsqueeze.errors import ModelError
 
+_NOT_IN_FILES = (
+    ir.DataType.BFLOAT16,
+    ir.DataType.FLOAT8E4M3FN,
+    ir.DataType.FLOAT8E4M3FNUZ,
+    ir.DataType.FLOAT8E5M2,
+    ir.DataType.FLOAT8E5M2FNUZ,
+)
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -36,7 +44,8 @@ def signature(model: ir.Model) -> tuple[InputSpec, ...]:
     """Return what the model must be fed with, in the model's order.
 
     Raises:
-        ModelError: If an input is no tensor (a sequence, a map, an optional).
+        ModelError: If an input is no tensor (a sequence, a map, an optional), or one of a type
+            that no file of samples can hold.
     """
     specs = []
     for value in model.graph.inputs:
@@ -51,6 +60,12 @@ def signature(model: ir.Model) -> tuple[InputSpec, ...]:
         if value.shape is not None:
             shape = tuple(d if isinstance(d, int) else d.value for d in value.shape)
         dtype = value.type.dtype
+        if dtype in _NOT_IN_FILES:
+            raise ModelError(
+                f"input {value.name!r} is {dtype.name.lower()}, which neither files of samples "
+                "nor ONNX Runtime's CPU provider know\n"
+                "  Export the model with float32 or float16 inputs; weights may stay as they are."
+            )
         kind = np.dtype(object) if dtype == ir.DataType.STRING else dtype.numpy()
         specs.append(InputSpec(value.name or "", kind, shape))
     return tuple(specs)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from onnxsqueeze import __version__
 from onnxsqueeze.analysis.grids import integer_candidates
+from onnxsqueeze.analysis.regions import joints
 from onnxsqueeze.analysis.weights import Weight, weights
 from onnxsqueeze.data.samples import Samples
 from onnxsqueeze.facts import ranges as range_records
@@ -22,9 +23,11 @@ from onnxsqueeze.facts.op_latency import OpLatency
 from onnxsqueeze.facts.store import Key, Store
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.measure.grams import grams
+from onnxsqueeze.measure.kernels import exact_kernels
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.op_latency import op_latencies
 from onnxsqueeze.measure.ranges import SMALLEST_OPSET, compared_ranges, ranges
+from onnxsqueeze.measure.region_latency import joint_latencies
 from onnxsqueeze.measure.sensitivity import sensitivity
 from onnxsqueeze.numerics.columns import FEWEST_FEATURES, column_scale
 from onnxsqueeze.numerics.error import TRIED_BITS
@@ -110,6 +113,7 @@ def collect(
         grams=measured,
         ranges=_ranges(subject, shapes, store, tell) if with_integers else {},
         latencies=_latencies(subject, shapes, store, tell) if with_integers else {},
+        kernels=exact_kernels(store) if with_integers else None,
     )
 
 
@@ -240,13 +244,17 @@ def watched(
     tensors: dict[str, None] = {}
     moments: dict[str, tuple[int, int]] = {}
     axes = {w.input_name: w.linear.x_axis for w in weights(model)[0] if w.linear is not None}
-    for candidate in integer_candidates(model):
+    candidates = integer_candidates(model)
+    for candidate in candidates:
         if candidate.reason:
             continue
         read_and_written = [t for t in (candidate.x, candidate.closes) if t is not None]
         tensors |= dict.fromkeys(t for t in read_and_written if t in shapes)
         if candidate.x in axes and candidate.x in shapes:
             moments[candidate.x] = axes[candidate.x], len(shapes[candidate.x])
+    for joint in joints(model, candidates):
+        if not joint.reason:
+            tensors |= dict.fromkeys(t for t in (*joint.reads, joint.closes) if t in shapes)
     return list(tensors), moments
 
 
@@ -278,15 +286,29 @@ def _latencies(
     subject: Subject, shapes: Mapping[str, tuple[int, ...]], store: Store, tell: Progress
 ) -> dict[str, OpLatency]:
     here = machine()
-    key = {"processor": here.processor, "forms": list(INTEGER_FORMS), **subject.key}
+    key = {
+        "processor": here.processor,
+        "features": list(here.features),
+        "forms": list(INTEGER_FORMS),
+        "in regions": True,
+        **subject.key,
+    }
     saved = store.get("latency", key)
     if saved is None:
+        candidates = integer_candidates(subject.model)
         measured, _ = op_latencies(
             subject.model,
-            integer_candidates(subject.model),
+            candidates,
             shapes,
             here,
             progress=lambda done, total: tell("latency of single nodes", done, total),
+        )
+        measured |= joint_latencies(
+            subject.model,
+            joints(subject.model, candidates),
+            shapes,
+            here,
+            progress=lambda done, total: tell("latency of nodes between", done, total),
         )
         values = {y: one.model_dump(mode="json") for y, one in measured.items()}
         saved = store.put("latency", key, values)

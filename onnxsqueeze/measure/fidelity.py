@@ -22,7 +22,7 @@ from onnxsqueeze.errors import DataError, OutputError
 from onnxsqueeze.facts.records import Fidelity, Interval
 from onnxsqueeze.numerics.error import EXACT_DB
 from onnxsqueeze.numerics.metrics import Metric, Outputs, error_energy, is_float, metric_named
-from onnxsqueeze.numerics.statistics import lost_fraction, paired_bootstrap
+from onnxsqueeze.numerics.statistics import lost_fraction, no_less_than_shown, paired_bootstrap
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.runtime import ort
 
@@ -231,6 +231,8 @@ def _record(
     """Sum up scores of shape ``(samples, components, 3)`` by the component that lost most."""
     whole, lost, weight = np.moveaxis(scores, 2, 0)
     drop = paired_bootstrap(lost, whole, seed=conditions.seed)
+    if metric.is_counted:
+        drop = no_less_than_shown(drop, int((whole != 0).any(axis=1).sum()))
     totals = scores.sum(axis=0)
     worst = int(lost_fraction(totals[:, 1], totals[:, 0]).argmax())
     original, result = _values(*totals[worst])

@@ -35,8 +35,15 @@ GROUP_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One distinct matrix: the weights that share it, and what it takes."""
+class Job:
+    """One distinct matrix: the weights that share it, and what it takes.
+
+    Attributes:
+        weights: Weights whose rows are the same.
+        features: Values per row.
+        groups: Matrices: more than one for grouped convolutions.
+        tensor_bytes: Bytes of the tensor that the rows come from.
+    """
 
     weights: tuple[Weight, ...]
     features: int
@@ -45,6 +52,7 @@ class _Job:
 
     @property
     def size_bytes(self) -> int:
+        """What one matrix takes, with the tensor and the rows that wait."""
         rows = 2 * ROWS_AT_ONCE  # those that wait, and their copy in one piece
         return self.tensor_bytes + 4 * self.groups * self.features * (self.features + rows)
 
@@ -77,7 +85,7 @@ def grams(
     saved = store.get("grams", key)
     if saved is not None:
         return Grams(saved)
-    groups = list(_grouped(_jobs(weights, shapes)))
+    groups = list(_grouped(jobs(weights, shapes)))
     arrays: dict[str, Array] = {}
     places: dict[str, dict[str, Any]] = {}
     for number, group in enumerate(groups):
@@ -96,7 +104,7 @@ def _tell(progress: Callable[[int, int], None] | None, before: int, total: int, 
         progress(before + done, total)
 
 
-def _jobs(weights: Sequence[Weight], shapes: Mapping[str, Shape]) -> Iterator[_Job]:
+def jobs(weights: Sequence[Weight], shapes: Mapping[str, Shape]) -> Iterator[Job]:
     """Yield one job per distinct input: equal tensor, operator and attributes see equal rows."""
     found: dict[tuple[Any, ...], list[Weight]] = {}
     for weight in weights:
@@ -115,7 +123,7 @@ def _jobs(weights: Sequence[Weight], shapes: Mapping[str, Shape]) -> Iterator[_J
                 found.setdefault(same, []).append(weight)
     for (tensor, *_, groups, features), sharing in found.items():
         size = 4 * int(np.prod(shapes[tensor]))
-        yield _Job(tuple(sharing), features, groups, size)
+        yield Job(tuple(sharing), features, groups, size)
 
 
 def _empty(shape: tuple[int, ...]) -> Array:
@@ -123,9 +131,9 @@ def _empty(shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(np.float32(0), shape)
 
 
-def _grouped(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
-    group: list[_Job] = []
-    for job in jobs:
+def _grouped(found: Iterator[Job]) -> Iterator[list[Job]]:
+    group: list[Job] = []
+    for job in found:
         if group and sum(other.size_bytes for other in group) + job.size_bytes > GROUP_BYTES:
             yield group
             group = []
@@ -135,7 +143,7 @@ def _grouped(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
 
 
 def _one_pass(
-    model: ir.Model, group: list[_Job], samples: Samples, seed: int, step: Callable[[int], None]
+    model: ir.Model, group: list[Job], samples: Samples, seed: int, step: Callable[[int], None]
 ) -> list[tuple[Array, int]]:
     tensors = list(dict.fromkeys(job.weights[0].input_name for job in group))
     fed = {value.name for value in model.graph.inputs}
@@ -152,7 +160,7 @@ def _one_pass(
             needed = {one.name for one in made.get_inputs()}
             values |= ort.run(made, {name: values[name] for name in needed})
         for job, one in zip(group, sums, strict=True):
-            one.add(_rows(job, values[job.weights[0].input_name], len(samples), rng))
+            one.add(rows_of(job, values[job.weights[0].input_name], len(samples), rng))
         step(number + 1)
     return [one.result() for one in sums]
 
@@ -160,7 +168,7 @@ def _one_pass(
 class _Sum:
     """A growing sum of x xᵀ; rows wait until there are enough for one fast product."""
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: Job) -> None:
         self._total = np.zeros((job.groups, job.features, job.features), np.float32)
         self._waiting: list[Array] = []
         self._rows = 0
@@ -182,10 +190,24 @@ class _Sum:
         return self._total, self._rows
 
 
-def _rows(job: _Job, x: Array, samples: int, rng: np.random.Generator) -> Array:
+def rows_of(job: Job, x: Array, samples: int, rng: np.random.Generator) -> Array:
+    """Return one sample's share of rows, (groups, rows, features); those not finite are left out.
+
+    Args:
+        job: Whose rows.
+        x: The sample's tensor that they come from.
+        samples: Samples that the wanted rows are spread over.
+        rng: Draws them where there are more.
+    """
+    rows = drawn_rows(job, x, samples, rng)
+    finite = np.isfinite(rows).all(axis=(0, 2))  # one row of NaN would spoil the whole matrix
+    return rows if finite.all() else rows[:, finite]
+
+
+def drawn_rows(job: Job, x: Array, samples: int, rng: np.random.Generator) -> Array:
+    """Return the rows of ``rows_of``, those that are not finite among them, as float32."""
     weight = job.weights[0]
     assert weight.linear is not None  # jobs are made of linear weights
     wanted = min(max(ROWS_PER_FEATURE * job.features, FEWEST_ROWS), MOST_ROWS)
     rows = weight.linear.rows(weight.node, x, weight.shape, -(-wanted // samples), rng)
-    finite = np.isfinite(rows).all(axis=(0, 2))  # one row of NaN would spoil the whole matrix
-    return (rows if finite.all() else rows[:, finite]).astype(np.float32, copy=False)
+    return rows.astype(np.float32, copy=False)

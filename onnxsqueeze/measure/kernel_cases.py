@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.facts.kernels import Spelling
+from onnxsqueeze.facts.kernels import ROWS, Spelling
 from onnxsqueeze.graph.edit import add_initializer
 from onnxsqueeze.ops import row_of
 from onnxsqueeze.ops.row import Linear, Row
@@ -81,7 +81,7 @@ def _speed_cases() -> Iterator[Case]:
         yield _conv("Conv 3x3 depthwise", channels, 3, group=channels)
     for channels in (64, 256):
         yield _conv("Conv 3x3 in groups", channels, 3, group=8)
-    for rows in (1, 8, 16, 128):
+    for rows in ROWS:
         for k, n in ((384, 384), (768, 768), (768, 3072)):
             size = {"rows": rows, "k": k, "n": n}
             kind = f"MatMul, {rows} row{'s' * (rows > 1)}"

@@ -7,6 +7,7 @@ and cut the sum off there. So each product is held against exact sums, on codes 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import time
@@ -28,6 +29,7 @@ from onnxsqueeze.facts.kernels import (
     kernel_key,
 )
 from onnxsqueeze.facts.records import Interval, Machine
+from onnxsqueeze.facts.store import Store
 from onnxsqueeze.graph import walk
 from onnxsqueeze.measure.kernel_cases import (
     EXACT_CASES,
@@ -94,6 +96,27 @@ def kernels(
         place.parent.mkdir(parents=True, exist_ok=True)
         made.save(place)
     return made
+
+
+def exact_kernels(store: Store, provider: str = "cpu") -> Kernels:
+    """Return how exact this machine's integer kernels are: in seconds, since nothing is timed.
+
+    An earlier probe in the user's cache is taken, or one in ``store``, where a new one is kept.
+
+    Args:
+        store: Records of the run.
+        provider: Execution provider, short or full name.
+    """
+    machine = this_machine()
+    known = cached(machine, provider)
+    if known is not None:
+        return known
+    key = {"kernels": kernel_key(machine, provider)}
+    saved = store.get("kernels", key)
+    if saved is None:
+        made = probe(machine, provider, timed=())
+        saved = store.put("kernels", key, made.model_dump(mode="json"))
+    return Kernels.model_validate_json(json.dumps(saved.values))
 
 
 def cached(machine: Machine, provider: str = "cpu") -> Kernels | None:

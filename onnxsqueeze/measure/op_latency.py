@@ -17,12 +17,13 @@ from onnxsqueeze.facts.op_latency import IntegerLatency, OpKey, OpLatencies, OpL
 from onnxsqueeze.facts.records import Interval, Machine
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.edit import add_initializer
+from onnxsqueeze.measure.region_latency import in_region
 from onnxsqueeze.numerics.statistics import median_interval
 from onnxsqueeze.ops.row import inputs, opset
 from onnxsqueeze.passes.coverage import KERNELS
 from onnxsqueeze.passes.insert_dynamic import InsertDynamicPass
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
-from onnxsqueeze.plan.types import ActivationChoice, IntegerForm, Plan, WeightChoice
+from onnxsqueeze.plan.types import ActivationChoice, CodeType, IntegerForm, Plan, WeightChoice
 from onnxsqueeze.runtime import ort
 
 Array = npt.NDArray[Any]
@@ -129,7 +130,13 @@ def _measured(
 ) -> OpLatency:
     feed = {"x": np.random.default_rng(_SEED).normal(size=x_shape).astype(np.float32)}
     floats = ort.session(single, provider=key.provider)
-    made = _integers(single, feed["x"], ort.run(floats, feed)["out"])
+    (one,) = integer_candidates(single)
+    assert not one.reason  # the node alone has no obstacle that it has not in its model
+    y = ort.run(floats, feed)["out"]
+    made = _integers(single, one, feed["x"], y)
+    signed = single.clone()
+    InsertQdqPass(_plan(one, "qdq", feed["x"], y, "int8"))(signed)
+    spelled: dict[CodeType, ir.Model] = {"uint8": made["qdq"], "int8": signed}
     sessions = [ort.session(model, provider=key.provider) for model in made.values()]
     float_ms, *times = _in_turns([floats, *sessions], feed, pairs)
     return OpLatency(
@@ -144,6 +151,7 @@ def _measured(
             )
             for form, ms in zip(made, times, strict=True)
         },
+        inside=in_region(single, spelled, feed, key.provider),
     )
 
 
@@ -157,10 +165,8 @@ def _is_fused(model: ir.Model, form: IntegerForm) -> bool:
     return bool(found & KERNELS[form])
 
 
-def _integers(single: ir.Model, x: Array, y: Array) -> dict[IntegerForm, ir.Model]:
+def _integers(single: ir.Model, one: Candidate, x: Array, y: Array) -> dict[IntegerForm, ir.Model]:
     """Return the model in each form of integers that its node can have."""
-    (one,) = integer_candidates(single)
-    assert not one.reason  # the node alone has no obstacle that it has not in its model
     made: dict[IntegerForm, ir.Model] = {"qdq": single.clone()}
     InsertQdqPass(_plan(one, "qdq", x, y))(made["qdq"])
     if not without_ranges(single, [one])[0].reason:
@@ -169,11 +175,14 @@ def _integers(single: ir.Model, x: Array, y: Array) -> dict[IntegerForm, ir.Mode
     return made
 
 
-def _plan(one: Candidate, form: IntegerForm, x: Array, y: Array) -> Plan:
+def _plan(
+    one: Candidate, form: IntegerForm, x: Array, y: Array, codes: CodeType = "uint8"
+) -> Plan:
     reason = "to be timed"
+    choice = WeightChoice(form=form, bits=8, axis=one.axis, codes=codes, reason=reason)
     return Plan(
         model_sha256="",
-        weights={one.weight: WeightChoice(form=form, bits=8, axis=one.axis, reason=reason)},
+        weights={one.weight: choice},
         activations={
             name: ActivationChoice(low=float(seen.min()), high=float(seen.max()), reason=reason)
             for name, seen in (("x", x), ("y", y))

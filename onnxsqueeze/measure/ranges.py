@@ -251,7 +251,6 @@ def _statistics(
         nodes.append(ir.node(kind, inputs, attributes))
         return nodes[-1].outputs[0]
 
-    dtype = value.dtype or ir.DataType.FLOAT
     flat = op("Reshape", value, constants["all"])
     size = _typed(op("Shape", flat), ir.DataType.INT64)
     # An odd stride: an even one would meet the same channel again and again.
@@ -260,13 +259,15 @@ def _statistics(
     )
     sample = op("Slice", flat, constants["zero"], size, constants["zero"], stride)
     ranked = op("Unsqueeze", value, constants["zero"])  # a scalar has no last axis
-    outputs = {
-        "size": size,
-        "sample": _typed(sample, dtype),
-        "low": _typed(op("ReduceMin", ranked, constants["all"], keepdims=0), dtype),
-        "high": _typed(op("ReduceMax", ranked, constants["all"], keepdims=0), dtype),
+    kept = {
+        "sample": sample,
+        "low": op("ReduceMin", ranked, constants["all"], keepdims=0),
+        "high": op("ReduceMax", ranked, constants["all"], keepdims=0),
     }
-    return nodes, outputs
+    if value.dtype != ir.DataType.FLOAT:  # undeclared, or half
+        to = int(ir.DataType.FLOAT)
+        kept = {key: op("Cast", one, to=to) for key, one in kept.items()}
+    return nodes, {"size": size} | {k: _typed(v, ir.DataType.FLOAT) for k, v in kept.items()}
 
 
 def _moments(

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.numerics.flips import NO_CLASS, background, expected_flips
 from onnxsqueeze.numerics.own_metric import imported, score_own
+from onnxsqueeze.numerics.slices import Slices, scales
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Any]
@@ -29,6 +30,8 @@ Background = tuple[int, float]
 """The class of over half of the rows, or NO_CLASS, and its share of them."""
 Mean = tuple[Array, float]
 
+COUNTED = ("top1", "accuracy")
+"""Metrics that count decisions."""
 FEWEST_LOOKS = 4
 LOOKS_BYTES = 64 * 2**20
 CONSTANT = 1e-9
@@ -46,11 +49,13 @@ class Metric:
         name: For the reader; for ``auto`` with what became of each output.
         needs_labels: Whether each sample must have a label.
         score: (original's outputs, result's outputs, label) to an array ``(components, 3)``.
+        is_counted: Whether decisions are counted, so that few samples may show no loss by luck.
     """
 
     name: str
     needs_labels: bool
     score: Score
+    is_counted: bool = False
 
 
 def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
@@ -59,7 +64,9 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
     * ``auto`` needs no labels: the original is the truth, scores 1, and the drop is the largest
       over all outputs and their components. Every output of floats has its relative error energy
       ``sum |y - y'|**2 / sum |y|**2`` (1% is 20 dB), also relative to what tells the samples
-      apart, ``sum |y - mean|**2``, so that a constant is no result; ``classes`` also the share of
+      apart, ``sum |y - mean|**2``, so that a constant is no result; ``values`` that hold several
+      scales side by side, such as boxes and scores, have it for each (see ``slices.scales``);
+      ``classes`` also the share of
       rows whose largest entry moves (the mean of what is counted and of ``expected_flips``), of
       all rows and, where a sample has many rows and most are of one class, with those weighing as
       much as all others together; ``probabilities`` also ``1 - IoU`` of ``y > 0.5``; ``labels``
@@ -87,8 +94,15 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
             name: _background(name, seen) for name, kind in kinds.items() if kind == "classes"
         }
         means = {name: _mean(name, seen) for name, kind in kinds.items() if kind != "labels"}
-        words = ", ".join(f"{output}: {kind}" for output, kind in kinds.items())
-        return Metric(f"auto ({words})", False, partial(_auto, kinds, behind, means))
+        apart = {
+            name: scales([_double(outputs[name]) for outputs in seen])
+            for name, kind in kinds.items()
+            if kind == "values"
+        }
+        words = ", ".join(
+            f"{output}: {_worded(k, apart.get(output))}" for output, k in kinds.items()
+        )
+        return Metric(f"auto ({words})", False, partial(_auto, kinds, behind, means, apart))
     named: dict[str, Score] = {
         "top1": _top1,
         "accuracy": _accuracy,
@@ -96,7 +110,7 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
         "mse": _mse,
     }
     if name in named:
-        return Metric(name, name == "accuracy", named[name])
+        return Metric(name, name == "accuracy", named[name], name in COUNTED)
     function = imported(name, ("auto", *named))
     return Metric(name, False, partial(score_own, name, function))
 
@@ -125,6 +139,10 @@ def output_kinds(looks: Iterable[Outputs]) -> dict[str, Kind]:
                 found.append(_features(_double(array)))
     floats = [name for name, found in seen.items() if found]
     return {name: _kind(found, only=len(floats) == 1) for name, found in seen.items()}
+
+
+def _worded(kind: Kind, slices: Slices | None) -> str:
+    return kind if slices is None else f"{kind} of {len(slices.groups)} scales"
 
 
 def _features(y: Array) -> list[bool]:
@@ -243,6 +261,7 @@ def _auto(
     kinds: Mapping[str, Kind],
     behind: Mapping[str, Background],
     means: Mapping[str, Mean | None],
+    apart: Mapping[str, Slices | None],
     original: Outputs,
     result: Outputs,
     _: Any,
@@ -254,6 +273,9 @@ def _auto(
             parts.extend(_class_losses(y, other, behind[name]))
         else:
             parts.extend(_losses(kind, y, other))
+        if (slices := apart.get(name)) is not None:
+            pairs = zip(slices.parts(y), slices.parts(other), strict=True)
+            parts.extend(error_energy(before, after) for before, after in pairs)
         if (mean := means.get(name)) is not None:
             parts.append(_difference(y, other, mean))
     lost, whole = np.array(parts, dtype=np.float64).reshape(-1, 2).T

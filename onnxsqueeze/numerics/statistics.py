@@ -53,7 +53,7 @@ def paired_bootstrap(
     arguments give the same interval, whatever the machine's load.
 
     The interval is as good as the samples: a loss that none of ``N`` samples shows has interval
-    [0, 0], and may still happen in up to about ``3 / N`` of all cases.
+    [0, 0]; where decisions are counted, see ``no_less_than_shown``.
 
     Args:
         lost: Lost per sample and component, shape ``(N, K)``; infinite where an output is
@@ -87,6 +87,39 @@ def paired_bootstrap(
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Estimate(value, float(low), float(high))
+
+
+def no_less_than_shown(estimate: Estimate, samples: int) -> Estimate:
+    """Return an estimate whose upper end is at least what so many samples leave open.
+
+    A loss that happens to a share p of all cases is missed by all of N samples with probability
+    ``(1 − p)**N``, which is 5% for ``p ≈ 3 / N``: the rule of three. Without it, an interval over
+    counted decisions ends at 0 where nothing was lost, however few were looked at.
+
+    Args:
+        estimate: A lost fraction.
+        samples: Samples that could have shown a loss; with none, all may be lost.
+
+    Source:
+        Hanley & Lippman-Hand 1983, "If nothing goes wrong, is everything all right?".
+
+    Example:
+        >>> no_less_than_shown(Estimate(0.0, 0.0, 0.0), 300)
+        Estimate(value=0.0, low=0.0, high=0.01)
+    """
+    shown = min(1.0, 3.0 / samples) if samples else 1.0
+    return estimate._replace(high=max(estimate.high, shown))
+
+
+def samples_needed(max_drop: float) -> int | None:
+    """Return how many samples can show a lost fraction of counted decisions; None if none can.
+
+    Example:
+        >>> samples_needed(0.01), samples_needed(0.03), samples_needed(0.0)
+        (300, 100, None)
+    """
+    # Rounded first, since 3 / 0.03 is more than 100 by a rounding.
+    return math.ceil(round(3.0 / max_drop, 6)) if max_drop > 0 else None
 
 
 def _resampled(lost: FloatArray, whole: FloatArray, seed: int, resamples: int) -> FloatArray:

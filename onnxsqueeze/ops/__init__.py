@@ -15,7 +15,7 @@ from onnxsqueeze.ops import (
     recurrent,
     reduce,
 )
-from onnxsqueeze.ops.row import Row, opset
+from onnxsqueeze.ops.row import IntegerRole, Row, opset
 
 OP_TABLE: tuple[Row, ...] = (
     *linear.ROWS,
@@ -51,3 +51,14 @@ def row_of(node: ir.Node) -> Row | None:
     version = opset(node)
     rows = _ROWS.get((node.domain, node.op_type), ())
     return next((row for row in rows if row.since <= version), None)
+
+
+def integer_role(node: ir.Node) -> IntegerRole | None:
+    """Return whether the node makes integers, computes on them or makes floats of them, or None.
+
+    >>> node = ir.node("MatMulNBits", [ir.Value(name="x")], domain="com.microsoft")
+    >>> integer_role(node)
+    'compute'
+    """
+    row = row_of(node)
+    return quantize.contrib_role(node) if row is None else row.integers

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir as ir
 
 from onnxsqueeze.ops.axes import count, known, passing
-from onnxsqueeze.ops.row import Port, Row, Shapes, Tie, attribute, inputs, same
+from onnxsqueeze.ops.row import IntegerRole, Port, Row, Shapes, Tie, attribute, inputs, same
 
 
 def _grid_ties(node: ir.Node, shapes: Shapes) -> list[Tie]:
@@ -36,11 +38,55 @@ def _matmul_macs(_: ir.Node, shapes: Shapes) -> int:
 
 
 ROWS = (
-    Row("QuantizeLinear", since=13, ties=_grid_ties),
-    Row("DequantizeLinear", since=13, ties=_grid_ties),
-    Row("DynamicQuantizeLinear", since=11),  # the scale comes from all entries
-    Row("QLinearConv", since=10, macs=_conv_macs),
-    Row("ConvInteger", since=10, macs=_conv_macs),
-    Row("QLinearMatMul", since=10, macs=_matmul_macs),
-    Row("MatMulInteger", since=10, macs=_integer_macs),
+    Row("QuantizeLinear", since=13, ties=_grid_ties, integers="enter"),
+    Row("DequantizeLinear", since=13, ties=_grid_ties, integers="leave"),
+    # The scale comes from all entries.
+    Row("DynamicQuantizeLinear", since=11, integers="enter"),
+    Row("QLinearConv", since=10, macs=_conv_macs, integers="compute"),
+    Row("ConvInteger", since=10, macs=_conv_macs, integers="compute"),
+    Row("QLinearMatMul", since=10, macs=_matmul_macs, integers="compute"),
+    Row("MatMulInteger", since=10, macs=_integer_macs, integers="compute"),
 )
+
+CONTRIB_ROLES: Mapping[str, IntegerRole] = {
+    "QuantizeLinear": "enter",
+    "DequantizeLinear": "leave",
+    **dict.fromkeys(
+        (
+            "DynamicQuantizeLSTM",
+            "DynamicQuantizeMatMul",
+            "GatherBlockQuantized",
+            "MatMulBnb4",
+            "MatMulInteger16",
+            "MatMulIntegerToFloat",
+            "MatMulNBits",
+            "QAttention",
+            "QEmbedLayerNormalization",
+            "QGemm",
+            "QLinearAdd",
+            "QLinearAveragePool",
+            "QLinearConcat",
+            "QLinearConv",
+            "QLinearGlobalAveragePool",
+            "QLinearLeakyRelu",
+            "QLinearMul",
+            "QLinearReduceMean",
+            "QLinearSigmoid",
+            "QLinearSoftmax",
+            "QLinearWhere",
+            "QMoE",
+            "QOrderedMatMul",
+        ),
+        "compute",
+    ),
+}
+"""ONNX Runtime's own operators in models that were quantized before, by name.
+
+Source:
+    ONNX Runtime 1.32, docs/ContribOperators.md.
+"""
+
+
+def contrib_role(node: ir.Node) -> IntegerRole | None:
+    """Return what an operator of ONNX Runtime's own is to integers; it has no row."""
+    return CONTRIB_ROLES.get(node.op_type) if node.domain == "com.microsoft" else None

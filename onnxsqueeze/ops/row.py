@@ -113,6 +113,10 @@ class Refit:
     inputs: Mapping[str, Array] = field(default_factory=dict)
 
 
+IntegerRole = Literal["enter", "leave", "compute"]
+"""``enter``: makes integers of floats; ``leave``: floats of integers; ``compute``: on integers."""
+
+
 @dataclass(frozen=True)
 class Row:
     """Every fact about one operator; see the module docstring for what a missing facet means.
@@ -130,6 +134,7 @@ class Row:
         clamps: True if the operator only limits values, so that a grid's range can absorb it.
         refit: ``(node, shapes after the cut) -> Refit``.
         macs: ``(node, shapes) -> multiply-adds``.
+        integers: What the operator is to the integers of a model that is integer already, or None.
     """
 
     op_type: str
@@ -142,6 +147,7 @@ class Row:
     clamps: bool = False
     refit: Callable[[ir.Node, Shapes], Refit] | None = None
     macs: Callable[[ir.Node, Shapes], int] | None = None
+    integers: IntegerRole | None = None
 
 
 @cache

@@ -12,17 +12,19 @@ import onnx_ir as ir
 
 from onnxsqueeze import __version__
 from onnxsqueeze.errors import PlanError
-from onnxsqueeze.facts.grams import Gram, identity
+from onnxsqueeze.facts.grams import Gram, Grams, identity
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.facts.store import Store
-from onnxsqueeze.graph import walk
+from onnxsqueeze.graph import edit, walk
 from onnxsqueeze.graph.verify import verify
 from onnxsqueeze.numerics.error import sqnr_db
+from onnxsqueeze.numerics.rounding import Factor
 from onnxsqueeze.passes.change import done
 from onnxsqueeze.passes.insert_dynamic import InsertDynamicPass
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
-from onnxsqueeze.passes.round_weights import Codes, codes, needed
+from onnxsqueeze.passes.round_weights import Codes, codes, factors, from_arrays, needed
 from onnxsqueeze.passes.store_weights import StoreWeightsPass, check_fits
+from onnxsqueeze.passes.widen_half import widen_half
 from onnxsqueeze.plan.types import Plan, WeightChoice
 
 Array = npt.NDArray[Any]
@@ -48,6 +50,8 @@ def apply(
     model: ir.Model,
     grams: Mapping[str, Gram],
     *,
+    made: Mapping[str, Codes] | None = None,
+    biases: Mapping[str, Array] | None = None,
     store: Store | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Applied:
@@ -57,6 +61,8 @@ def apply(
         plan: Decisions for this very model.
         model: A normalised model; it stays as it is.
         grams: Gram matrices by weight; needed where the plan says ``compensated``.
+        made: Codes of weights that were rounded before, by name; the others are rounded here.
+        biases: New values of initializers that are added to products, by name.
         store: Where rounded weights are kept and found again.
         progress: Called with (done, all) of the weights to be rounded.
 
@@ -64,37 +70,71 @@ def apply(
         PlanError: If the plan names weights or tensors that the model lacks, or a choice does not
             fit its weight.
     """
+    check_fits(plan, plan.weights, {value.name: value for _, value in walk.initializers(model)})
+    given = {name: made[name] for name in plan.weights if name in made} if made else {}
+    others = {name: one for name, one in plan.weights.items() if name not in given}
+    left = plan.model_copy(update={"weights": others})
+    every = {**given, **rounded(left, model, grams, store=store, progress=progress)}
+    copy = carried_out(plan, model, every, biases)
+    return Applied(copy, tuple(_changes(plan)), _quality(plan, model, every))
+
+
+def carried_out(
+    plan: Plan,
+    model: ir.Model,
+    every: Mapping[str, Codes],
+    biases: Mapping[str, Array] | None = None,
+) -> ir.Model:
+    """Return a copy of ``model`` with the plan's weights stored as the codes given for them.
+
+    Args:
+        plan: Decisions for this very model.
+        model: A normalised model; it stays as it is.
+        every: Codes of every weight that the plan keeps as integers.
+        biases: New values of initializers, by name.
+
+    Raises:
+        PlanError: If the plan or the biases name what the model lacks.
+    """
     copy = model.clone()
-    check_fits(plan, plan.weights, {value.name: value for _, value in walk.initializers(copy)})
-    rounded = _rounded(plan, copy, grams, store, progress)
+    values = {value.name: value for _, value in walk.initializers(copy)}
+    check_fits(plan, (*plan.weights, *(biases or {})), values)
+    for name, bias in (biases or {}).items():
+        edit.set_value(values[name], bias)
+    plan = widen_half(copy, plan)
     for one in (
-        InsertDynamicPass(plan, rounded),
-        InsertQdqPass(plan, rounded),
-        StoreWeightsPass(plan, rounded),
+        InsertDynamicPass(plan, every),
+        InsertQdqPass(plan, every),
+        StoreWeightsPass(plan, every),
     ):
         copy = one(copy).model
     verify(copy)
-    return Applied(copy, tuple(_changes(plan)), _quality(plan, model, rounded))
+    return copy
 
 
-def _quality(plan: Plan, model: ir.Model, rounded: Mapping[str, Codes]) -> dict[str, float]:
+def _quality(plan: Plan, model: ir.Model, every: Mapping[str, Codes]) -> dict[str, float]:
     found = {}
     for _, value in walk.initializers(model):
         name, tensor = value.name or "", value.const_value
-        if name in rounded and tensor is not None:
+        if name in every and tensor is not None:
             before = tensor.numpy()
-            after = rounded[name].values(before.shape, plan.weights[name].axis)
+            after = every[name].values(before.shape, plan.weights[name].axis)
             found[name] = sqnr_db(before, after)
     return found
 
 
-def _rounded(
+def rounded(
     plan: Plan,
     model: ir.Model,
     grams: Mapping[str, Gram],
-    store: Store | None,
-    progress: Callable[[int, int], None] | None,
+    *,
+    store: Store | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Codes]:
+    """Return the codes of every weight that the plan keeps as integers, each by itself.
+
+    Arguments and errors are those of ``apply``.
+    """
     values = {value.name: value for _, value in walk.initializers(model)}
     names = needed(plan.weights)
     found: dict[str, Codes] = {}
@@ -104,24 +144,47 @@ def _rounded(
         key = _key(plan, name, choice, grams)
         saved = None if store is None else store.get("codes", key)
         if saved is not None:
-            arrays = {kind: np.asarray(array) for kind, array in saved.arrays.items()}
-            found[name] = Codes(arrays["rows"], arrays["scale"], arrays.get("column"))
+            found[name] = from_arrays(saved.arrays)
         else:
             gram = grams.get(name) if choice.rounding == "compensated" else None
-            found[name] = _coded(name, tensor.numpy(), choice, gram)
+            known = None if gram is None else _factors(grams, name, gram, store)
+            found[name] = _coded(name, tensor.numpy(), choice, gram, known)
             if store is not None:
-                arrays = {
-                    kind: array for kind, array in vars(found[name]).items() if array is not None
-                }
-                store.put("codes", key, {}, arrays)
+                store.put("codes", key, {}, found[name].arrays())
         if progress is not None:
             progress(number + 1, len(names))
     return found
 
 
-def _coded(name: str, weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
+def _factors(
+    grams: Mapping[str, Gram], name: str, gram: Gram, store: Store | None
+) -> tuple[Factor, ...] | None:
+    """Return the factors of a measured Gram matrix, kept on disk: every trial needs them again."""
+    if store is None or not isinstance(grams, Grams):
+        return None
+    key = {"version": __version__, "gram": grams.record, "array": grams.array(name)}
+    saved = store.get("factor", key)
+    if saved is None:
+        found = factors(gram)
+        kinds = {
+            "order": np.stack([one.order for one in found]),
+            "upper": np.stack([one.upper for one in found]),
+        }
+        store.put("factor", key, {}, kinds)
+        return found
+    pairs = zip(saved.arrays["order"], saved.arrays["upper"], strict=True)
+    return tuple(Factor(order, upper) for order, upper in pairs)
+
+
+def _coded(
+    name: str,
+    weight: Array,
+    choice: WeightChoice,
+    gram: Gram | None,
+    known: tuple[Factor, ...] | None,
+) -> Codes:
     try:
-        return codes(weight, choice, gram)
+        return codes(weight, choice, gram, known=known)
     except ValueError as error:
         raise PlanError(
             f"weight {name!r} of shape {list(weight.shape)} cannot be stored as planned: {error}\n"
@@ -137,6 +200,7 @@ def _key(
     return {
         "model": plan.model_sha256,
         "version": __version__,
+        "units": {group: choice.kept for group, choice in plan.units.items()},
         "weight": name,
         "choice": choice.model_dump(exclude={"reason", "masked"}),
         "gram": identity(grams, name) if choice.rounding == "compensated" else None,

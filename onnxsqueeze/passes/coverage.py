@@ -67,6 +67,29 @@ def coverage(plan: Plan, result: Path) -> tuple[Coverage, ...]:
     return tuple(_row(form, names, left, read) for form, names in sorted(forms.items()))
 
 
+def fallen_back(plan: Plan, result: ir.Model | Path) -> dict[str, str]:
+    """Return the weights planned for integer kernels that ended in none, with what reads them.
+
+    Args:
+        plan: The plan that ``result`` was made by.
+        result: The model, or its file.
+
+    Raises:
+        ModelError: If ONNX Runtime does not load it.
+    """
+    planned = {name: one.form for name, one in plan.weights.items() if one.form in KERNELS}
+    if not planned:
+        return {}
+    graph = optimized(result)
+    left = _operators(_constant_nodes(graph), planned.keys())
+    read = _operators(walk.nodes(graph), planned.keys())
+    found = {}
+    for name, form in planned.items():
+        for words in _row(form, [name], left, read).missing:
+            found[name] = f"planned in integers, and ONNX Runtime made another kernel: {words}"
+    return found
+
+
 def _row(
     form: str,
     names: list[str],

@@ -7,16 +7,16 @@ import onnx_ir as ir
 from onnxsqueeze.errors import ModelError
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.graph import edit, walk
+from onnxsqueeze.ops import integer_role
 from onnxsqueeze.passes.change import done, left_alone, listed
 from onnxsqueeze.runtime import ort
 
 STEP = "fold constants"
 _NODE_BYTES = 64  # what a node costs in the file, about: names, operator, attributes
-# Operators that must stay although their inputs are constant: they draw random numbers, or they
-# are the compressed form of a weight that is meant to be stored as integers.
+# Operators that must stay although their inputs are constant: they draw random numbers.
 _STAY = dict.fromkeys(
-    ["Bernoulli", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "EyeLike", "Multinomial",
-     "QuantizeLinear", "RandomNormalLike", "RandomUniformLike"], True)  # fmt: skip
+    ["Bernoulli", "Dropout", "EyeLike", "Multinomial", "RandomNormalLike", "RandomUniformLike"],
+    True)  # fmt: skip
 _STORED_BITS = 8  # integers of at most so many bits are stored weights, but for a few
 _FEW = 64
 
@@ -49,6 +49,8 @@ def fold_constants(model: ir.Model) -> tuple[Change, ...]:
 def _may_fold(node: ir.Node) -> bool:
     present = [value for value in node.inputs if value is not None]
     if node.domain or not present or _STAY.get(node.op_type) or list(walk.subgraphs(node)):
+        return False
+    if integer_role(node) is not None:  # the compressed form of a weight
         return False
     if any(output.is_graph_output() for output in node.outputs):
         return False

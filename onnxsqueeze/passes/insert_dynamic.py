@@ -11,10 +11,9 @@ import onnx_ir as ir
 
 from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.graph import edit, walk
-from onnxsqueeze.numerics.grid import as_rows, max_scale, to_grid
-from onnxsqueeze.passes.insert_qdq import ZERO_CODE
+from onnxsqueeze.passes.insert_qdq import ZERO_CODES, coded, typed
 from onnxsqueeze.passes.qdq_checks import planned_candidates
-from onnxsqueeze.passes.round_weights import Codes, pruned
+from onnxsqueeze.passes.round_weights import Codes
 from onnxsqueeze.plan.types import Plan
 
 Array = npt.NDArray[Any]
@@ -32,8 +31,8 @@ class InsertDynamicPass(ir.passes.InPlacePass):
 
     A node is planned if the form of its weight is ``dynamic``. All planned readers of a tensor
     share one DynamicQuantizeLinear; other readers go on reading floats. Weights are stored as
-    uint8 around 128, (features, channels) whatever the node's own layout, with one scale per
-    channel, once for all nodes that read them. A bias stays float.
+    uint8 around 128, or as int8 where the plan says so, (features, channels) whatever the node's
+    own layout, with one scale per channel, once for all nodes that read them. A bias stays float.
 
     The grid is of the whole tensor: what a sample becomes depends on the others of its batch.
 
@@ -46,7 +45,7 @@ class InsertDynamicPass(ir.passes.InPlacePass):
     Source:
         ONNX DynamicQuantizeLinear-11 and MatMulInteger-10; fused by ONNX Runtime 1.32
         (MatMulIntegerToFloatFusion, DynamicQuantizeMatMulFusion). Unsigned weights are exact on
-        processors without VNNI too; signed ones saturate there.
+        processors without VNNI too; signed ones saturate there unless they are paired.
     """
 
     def __init__(self, plan: Plan, codes: Mapping[str, Codes] | None = None) -> None:
@@ -77,12 +76,11 @@ class InsertDynamicPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=True)
 
     def _stored(self, graph: ir.Graph, one: Candidate, taken: set[str]) -> Parts:
-        codes = self._codes(graph, one)
-        unsigned = (codes.rows.T.astype(np.int16) + ZERO_CODE).astype(np.uint8)
+        codes, kind = self._codes(graph, one), self.plan.weights[one.weight].codes
         values = {
-            "int": np.ascontiguousarray(unsigned),
+            "int": np.ascontiguousarray(typed(codes.rows.T, kind)),
             "scale": codes.scale[:, 0],
-            "zero": np.array(ZERO_CODE, np.uint8),
+            "zero": np.array(ZERO_CODES[kind], kind),
         }
         made = [
             edit.add_initializer(graph, f"{one.weight}.{part}", array, taken)
@@ -96,10 +94,7 @@ class InsertDynamicPass(ir.passes.InPlacePass):
             return given
         tensor = graph.initializers[one.weight].const_value
         assert tensor is not None  # candidates have initializers with values
-        values = pruned(tensor.numpy(), self.plan.weights[one.weight].prune_below)
-        rows = as_rows(values, one.axis)
-        scale = max_scale(rows, bits=8)
-        return Codes(to_grid(rows, scale, bits=8), scale)
+        return coded(tensor.numpy(), self.plan.weights[one.weight])
 
 
 def _quantized(graph: ir.Graph, x: ir.Value, taken: set[str]) -> Parts:

@@ -10,17 +10,19 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsqueeze.analysis.grids import Candidate
+from onnxsqueeze.analysis.regions import Joint
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.edit import add_initializer
 from onnxsqueeze.numerics.grid import as_rows, from_rows, max_scale, to_grid
-from onnxsqueeze.passes.qdq_checks import grid_tensors, planned_candidates
+from onnxsqueeze.numerics.pairs import paired_scale, partners
+from onnxsqueeze.passes.qdq_checks import grid_tensors, planned_candidates, planned_joints
 from onnxsqueeze.passes.round_weights import Codes, pruned
-from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.plan.types import CodeType, Plan, WeightChoice
 
 Array = npt.NDArray[Any]
 
-ZERO_CODE = 128
-"""Code of zero in stored weights: unsigned weights are exact on processors without VNNI too."""
+ZERO_CODES: Mapping[CodeType, int] = {"uint8": 128, "int8": 0}
+"""Code of zero in stored weights, by their type."""
 
 LARGEST_BIAS_CODE = 2**28
 """Largest magnitude of a bias code: int32 with room for the sum that it is added to."""
@@ -61,12 +63,13 @@ def activation_grid(low: float, high: float) -> tuple[Array, Array]:
 class InsertQdqPass(ir.passes.InPlacePass):
     """Put planned nodes of the main graph between integers, so that they run as integer kernels.
 
-    A node is planned if the form of its weight is ``qdq``. Its activations go through one
+    A node is planned if the form of its weight is ``qdq``, or, without a weight, if the plan joins
+    it. Its activations go through one
     QuantizeLinear and DequantizeLinear that all planned readers of the tensor share; other readers
     go on reading floats, unless the tensor closes a planned node, because then the kernel writes
-    integers only. Weights are stored as uint8 around 128, per channel, and biases as int32 at
-    scale x·w, one copy for each node that reads them. Scales of channels so dead that the bias
-    would not fit are raised.
+    integers only. Weights are stored per channel as uint8 around 128, or as int8 where the plan
+    says so, and biases as int32 at scale x·w, one copy for each node that reads them. Scales of
+    channels so dead that the bias would not fit are raised.
 
     Decides nothing: which weights and which ranges come from the plan.
     Leaves alone: nodes of subgraphs and functions, and weights of other forms.
@@ -84,18 +87,20 @@ class InsertQdqPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Apply the plan; the result is modified if any node was planned and not done before."""
         planned = planned_candidates(model, self.plan, self.codes.keys())
-        if not planned:
+        joined = planned_joints(model, self.plan)
+        if not planned and not joined:
             return ir.passes.PassResult(model, modified=False)
         taken = walk.value_names(model)
         by_output = {out.name: node for node in model.graph for out in node.outputs}
-        grids = {name: self._grid(name) for name in grid_tensors(planned)}
+        grids = {name: self._grid(name) for name in grid_tensors(planned, joined)}
         for one in planned:
             stored = self._stored(model, one, grids[one.x][0])
-            _store_weight(model.graph, by_output[one.y], one, stored, taken)
+            kind = self.plan.weights[one.weight].codes
+            _store_weight(model.graph, by_output[one.y], one, stored, kind, taken)
             if one.bias is not None:
                 scales = grids[one.x][0] * stored.scale[:, 0]
                 _store_bias(model.graph, by_output[one.bias_reader], one.bias, scales, taken)
-        _quantize_activations(model, planned, grids, taken)
+        _quantize_activations(model, planned, joined, grids, taken)
         _drop_unread(model.graph, planned)
         return ir.passes.PassResult(model, modified=True)
 
@@ -105,17 +110,29 @@ class InsertQdqPass(ir.passes.InPlacePass):
 
     def _stored(self, model: ir.Model, one: Candidate, x_scale: Array) -> Codes:
         """Return codes and scales of a weight; given codes stay where the given scale does."""
-        values = _floats(model.graph, one.weight)
-        rows = as_rows(pruned(values, self.plan.weights[one.weight].prune_below), one.axis)
+        choice, values = self.plan.weights[one.weight], _floats(model.graph, one.weight)
+        rows = as_rows(pruned(values, choice.prune_below), one.axis)
         given = self.codes.get(one.weight)
-        wanted = max_scale(rows, bits=8) if given is None else given.scale
+        wanted = coded(values, choice) if given is None else given
         bias = None if one.bias is None else _floats(model.graph, one.bias)
         floor = _scale_floor(bias, x_scale, one.channels)[:, np.newaxis]
-        scale = np.maximum(wanted, floor).astype(np.float32)
-        codes = to_grid(rows, scale, bits=8)
-        if given is not None:
-            codes = np.where(scale == given.scale, given.rows, codes)
-        return Codes(codes, scale)
+        scale = np.maximum(wanted.scale, floor).astype(np.float32)
+        codes = to_grid(rows, scale, choice.bits)  # of larger scales: pairs stay within theirs
+        return Codes(np.where(scale == wanted.scale, wanted.rows, codes), scale)
+
+
+def coded(values: Array, choice: WeightChoice) -> Codes:
+    """Return a weight's nearest codes, with scales at which nothing is cut off."""
+    rows = as_rows(pruned(values, choice.prune_below), choice.axis)
+    scale = max_scale(rows, choice.bits)
+    if choice.paired and choice.axis is not None:
+        scale = np.maximum(scale, paired_scale(rows, partners(values.shape, choice.axis)))
+    return Codes(to_grid(rows, scale, choice.bits), scale)
+
+
+def typed(codes: Array, kind: CodeType) -> Array:
+    """Return signed codes around zero as the type of codes that is stored."""
+    return (codes.astype(np.int16) + ZERO_CODES[kind]).astype(kind)
 
 
 def _floats(graph: ir.Graph, name: str) -> Array:
@@ -163,13 +180,18 @@ def _dequantized(
 
 
 def _store_weight(
-    graph: ir.Graph, node: ir.Node, one: Candidate, stored: Codes, taken: set[str]
+    graph: ir.Graph,
+    node: ir.Node,
+    one: Candidate,
+    stored: Codes,
+    kind: CodeType,
+    taken: set[str],
 ) -> None:
-    codes = (stored.rows.astype(np.int16) + ZERO_CODE).astype(np.uint8)
+    shape = _floats(graph, one.weight).shape
     values = {
-        "int": from_rows(codes, _floats(graph, one.weight).shape, one.axis),
+        "int": from_rows(typed(stored.rows, kind), shape, one.axis),
         "scale": stored.scale[:, 0],
-        "zero": np.full(one.channels, ZERO_CODE, np.uint8),
+        "zero": np.full(one.channels, ZERO_CODES[kind], kind),
     }
     read = _dequantized(graph, node, values, one.weight, one.axis, taken)
     node.replace_input_with(one.weight_index, read)
@@ -189,14 +211,18 @@ def _store_bias(
 def _quantize_activations(
     model: ir.Model,
     planned: tuple[Candidate, ...],
+    joined: tuple[Joint, ...],
     grids: Mapping[str, tuple[Array, Array]],
     taken: set[str],
 ) -> None:
     values = {value.name: value for value in _tensors_of(model.graph)}
-    closing = {one.closes for one in planned}
+    closing = {one.closes for one in planned} | {joint.closes for joint in joined}
     readers: dict[str, set[str]] = {}
     for one in planned:
         readers.setdefault(one.x, set()).add(one.y)
+    for joint in joined:
+        for name in joint.reads:
+            readers.setdefault(name, set()).add(joint.y)
     for name, grid in grids.items():
         value = values[name]
         uses = [
@@ -205,7 +231,7 @@ def _quantize_activations(
             if name in closing or use.node.outputs[0].name in readers.get(name, ())
         ]
         if uses:
-            read = _pair(model.graph, value, grid, taken)
+            read = on_grid(model.graph, value, grid, taken)
             for use in uses:
                 use.node.replace_input_with(use.idx, read)
 
@@ -214,10 +240,10 @@ def _tensors_of(graph: ir.Graph) -> list[ir.Value]:
     return [*graph.inputs, *(output for node in graph for output in node.outputs)]
 
 
-def _pair(
+def on_grid(
     graph: ir.Graph, value: ir.Value, grid: tuple[Array, Array], taken: set[str]
 ) -> ir.Value:
-    """Return the output of a QuantizeLinear and DequantizeLinear behind ``value``."""
+    """Return the output of a QuantizeLinear and DequantizeLinear behind ``value``, both added."""
     ends = [
         add_initializer(graph, f"{value.name}.{part}", array, taken)
         for part, array in zip(("scale", "zero"), grid, strict=True)

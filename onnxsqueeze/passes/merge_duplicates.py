@@ -9,12 +9,8 @@ import onnx_ir as ir
 
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.graph import walk
+from onnxsqueeze.ops import integer_role
 from onnxsqueeze.passes.change import done
-
-# ONNX Runtime fuses a DequantizeLinear only if no other one reads the same initializers, so what
-# these operators read stays apart.
-_NEEDS_ITS_OWN = {"DequantizeLinear": True, "QuantizeLinear": True}
-
 
 SMALLEST_BYTES = 1024
 """Smaller duplicates stay apart: an initializer with two readers ties what they may be changed to,
@@ -25,8 +21,8 @@ def merge_duplicates(model: ir.Model) -> tuple[Change, ...]:
     """Keep one of several equal initializers (same type, shape and bytes); all readers read it.
 
     The kept one is in the main graph if its twins are in different graphs: a subgraph reads outer
-    values by name. Left alone: inputs and outputs of graphs, what integer pairs read, small ones,
-    and those that hold one value throughout, like biases of zero, which are equal by accident.
+    values by name. Left alone: inputs and outputs of graphs, what nodes among integers read, small
+    ones, and those that hold one value throughout, like biases of zero, equal by accident.
     """
     groups: dict[tuple[object, ...], list[tuple[ir.Graph, ir.Value]]] = defaultdict(list)
     by_size: dict[tuple[object, ...], list[tuple[ir.Graph, ir.Value]]] = defaultdict(list)
@@ -63,7 +59,8 @@ def _may_move(value: ir.Value) -> bool:
         return False
     if value.is_graph_input() or value.is_graph_output():
         return False
-    return not any(_NEEDS_ITS_OWN.get(node.op_type) for node in walk.readers(value))
+    # ONNX Runtime fuses a DequantizeLinear only if no other one reads the same initializers.
+    return all(integer_role(node) is None for node in walk.readers(value))
 
 
 def _is_uniform(value: ir.Value) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ from onnxsqueeze.numerics.grid import (
     to_bfloat16,
     to_grid,
 )
-from onnxsqueeze.numerics.rounding import compensated, damped
+from onnxsqueeze.numerics.pairs import paired_scale, partners, within_pairs
+from onnxsqueeze.numerics.rounding import Factor, compensated, damped, descended, factor
 from onnxsqueeze.plan.types import INTEGER_FORMS, WeightChoice
 
 Array = npt.NDArray[Any]
@@ -40,10 +41,20 @@ class Codes:
     scale: Array
     column: Array | None = None
 
+    def arrays(self) -> dict[str, Array]:
+        """Return what there is, by name, to be saved; see ``from_arrays``."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
     def values(self, shape: tuple[int, ...], axis: int | None) -> Array:
         """Return the values that the codes stand for, float32, in the weight's own shape."""
         rows = from_grid(self.rows, self.scale)
         return from_rows(rows if self.column is None else rows * self.column, shape, axis)
+
+
+def from_arrays(arrays: Mapping[str, Array]) -> Codes:
+    """Return the codes whose ``arrays`` these are."""
+    column = np.asarray(arrays["column"]) if "column" in arrays else None
+    return Codes(np.asarray(arrays["rows"]), np.asarray(arrays["scale"]), column)
 
 
 def pruned(weight: Array, below: float | None) -> Array:
@@ -56,7 +67,14 @@ def pruned(weight: Array, below: float | None) -> Array:
     return weight if below is None else np.where(np.abs(weight) < below, 0, weight)
 
 
-def codes(weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
+def codes(
+    weight: Array,
+    choice: WeightChoice,
+    gram: Gram | None,
+    *,
+    zeros: Array | None = None,
+    known: Sequence[Factor] | None = None,
+) -> Codes:
     """Return the codes and scales of one weight as its choice says.
 
     Scales are those with the least squared error, weighted by the inputs' mean squares where
@@ -66,84 +84,116 @@ def codes(weight: Array, choice: WeightChoice, gram: Gram | None) -> Codes:
         weight: The values, any float type, finite.
         choice: A choice with form ``stored``, ``qdq`` or ``dynamic``.
         gram: Second moments of the inputs; needed for rounding ``compensated``.
+        zeros: True where the code must be zero, shape of ``weight``; None for what the choice
+            prunes of ``weight`` itself.
+        known: Factors of the damped Gram matrices, one per group, if computed before.
     """
-    values = pruned(weight.astype(np.float32), choice.prune_below)
-    rows = as_rows(values, choice.axis)
-    zeros = rows == 0 if choice.prune_below is not None else None
-    matrices = None if gram is None else gram.matrix.astype(np.float64)
-    plain = _coded(rows, choice, gram, matrices, zeros, None)
-    column = _column(rows, choice, matrices)
+    values = weight.astype(np.float32)
+    if zeros is None and choice.prune_below is not None:
+        zeros = pruned(values, choice.prune_below) == 0
+    values = values if zeros is None else np.where(zeros, 0, values)
+    task = _Task(
+        rows=as_rows(values, choice.axis),
+        choice=choice,
+        matrices=None if gram is None else gram.matrix.astype(np.float64),
+        rows_seen=0 if gram is None else gram.rows,
+        zeros=None if zeros is None else as_rows(zeros, choice.axis),
+        known=known,
+        pairs=partners(values.shape, choice.axis)
+        if choice.paired and choice.axis is not None
+        else None,
+    )
+    plain = _coded(task, None)
+    column = _column(task)
     if column is None:
         return plain
     # The columns were chosen by rounding to the nearest; what counts is the error after repair.
-    scaled = _coded(rows, choice, gram, matrices, zeros, column)
-    return min(plain, scaled, key=lambda made: _lost(rows, made, matrices))
+    return min(plain, _coded(task, column), key=lambda made: _lost(task, made))
 
 
-def _coded(
-    rows: Array,
-    choice: WeightChoice,
-    gram: Gram | None,
-    matrices: Array | None,
-    zeros: Array | None,
-    column: Array | None,
-) -> Codes:
-    if column is not None:
-        rows = rows / column
-        matrices = None if matrices is None else matrices * np.outer(column, column)
-    groups = 1 if matrices is None else len(matrices)
-    alike = None if column is None else np.square(column)  # what an error of a code is worth
-    parts = [
-        _group(part, choice, None if matrices is None else matrices[index], gram, mask, alike)
-        for index, (part, mask) in enumerate(_split(rows, zeros, groups))
+def factors(gram: Gram) -> tuple[Factor, ...]:
+    """Return what ``codes`` takes as ``known``: it costs more than the rounding itself."""
+    wide = gram.matrix.astype(np.float64)
+    return tuple(factor(damped(matrix, gram.rows)) for matrix in wide)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One weight to be rounded; matrices and ``known`` have one entry per group of its rows.
+
+    Where there are ``pairs`` of features, their codes stay within what 16 bits can add.
+    """
+
+    rows: Array
+    choice: WeightChoice
+    matrices: Array | None
+    rows_seen: int
+    zeros: Array | None
+    known: Sequence[Factor] | None
+    pairs: Array | None
+
+    @property
+    def groups(self) -> int:
+        return 1 if self.matrices is None else len(self.matrices)
+
+
+def _coded(task: _Task, column: Array | None) -> Codes:
+    parts = np.split(task.rows, task.groups)
+    masks = [None] * task.groups if task.zeros is None else np.split(task.zeros, task.groups)
+    coded = [
+        _group(task, index, rows, mask, column)
+        for index, (rows, mask) in enumerate(zip(parts, masks, strict=True))
     ]
-    whole, scale = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+    whole, scale = (np.concatenate(kind) for kind in zip(*coded, strict=True))
+    if task.pairs is not None:
+        whole = within_pairs(whole, task.pairs)
     return Codes(whole, scale, column)
 
 
-def _lost(rows: Array, made: Codes, matrices: Array | None) -> float:
+def _lost(task: _Task, made: Codes) -> float:
     """Return the error of the product with the inputs, ``Σ (w − ŵ) H (w − ŵ)ᵀ``; without, of w."""
     back = from_grid(made.rows, made.scale)
-    error = rows - (back if made.column is None else back * made.column)
-    if matrices is None:
+    error = task.rows - (back if made.column is None else back * made.column)
+    if task.matrices is None:
         return float(np.square(error).sum())
-    parts = zip(np.split(error, len(matrices)), matrices.astype(np.float32), strict=True)
+    parts = zip(np.split(error, task.groups), task.matrices.astype(np.float32), strict=True)
     return float(sum(np.vdot(part @ matrix, part) for part, matrix in parts))
 
 
-def _column(rows: Array, choice: WeightChoice, matrices: Array | None) -> Array | None:
-    if not choice.columns:
+def _column(task: _Task) -> Array | None:
+    if not task.choice.columns:
         return None
-    importance = None if matrices is None else np.einsum("gkk->k", matrices) / len(matrices)
-    if importance is not None:
-        importance = np.maximum(importance, 0)
-    return to_bfloat16(column_scale(rows, choice.bits, choice.block, importance)[0])
-
-
-def _split(rows: Array, zeros: Array | None, groups: int) -> list[tuple[Array, Array | None]]:
-    parts = np.split(rows, groups)
-    masks = [None] * groups if zeros is None else np.split(zeros, groups)
-    return list(zip(parts, masks, strict=True))
+    importance = None
+    if task.matrices is not None:
+        importance = np.maximum(np.einsum("gkk->k", task.matrices) / task.groups, 0)
+    bits, block = task.choice.bits, task.choice.block
+    return to_bfloat16(column_scale(task.rows, bits, block, importance)[0])
 
 
 def _group(
-    rows: Array,
-    choice: WeightChoice,
-    matrix: Array | None,
-    gram: Gram | None,
-    zeros: Array | None,
-    alike: Array | None,
+    task: _Task, index: int, rows: Array, zeros: Array | None, column: Array | None
 ) -> tuple[Array, Array]:
-    importance = alike if matrix is None else np.maximum(np.diag(matrix), 0)
+    choice, matrix = task.choice, None if task.matrices is None else task.matrices[index]
+    # What an error of a code is worth.
+    importance = None if matrix is None else np.maximum(np.diag(matrix), 0)
+    even = rows
+    if column is not None:
+        even = rows / column
+        importance = np.square(column) * (1 if importance is None else importance)
     if choice.bits >= 8 and matrix is None:
-        scale = max_scale(rows, choice.bits, choice.block)
+        scale = max_scale(even, choice.bits, choice.block)
     else:
-        scale = mse_scale(rows, choice.bits, choice.block, importance)
+        scale = mse_scale(even, choice.bits, choice.block, importance)
     if choice.form == "stored":
         scale = to_bfloat16(scale)
-    if choice.rounding == "nearest" or matrix is None or gram is None:
-        return to_grid(rows, scale, choice.bits), scale
-    return compensated(rows, damped(matrix, gram.rows), scale, choice.bits, zeros), scale
+    if task.pairs is not None:
+        scale = np.maximum(scale, paired_scale(even, task.pairs))
+    if choice.rounding == "nearest" or matrix is None:
+        return to_grid(even, scale, choice.bits), scale
+    wide = damped(matrix, task.rows_seen)
+    known = None if task.known is None else task.known[index]
+    fitted = compensated(rows, wide, scale, choice.bits, zeros, column=column, known=known)
+    return descended(fitted, rows, wide, scale, choice.bits, zeros, column=column), scale
 
 
 def needed(choices: Mapping[str, WeightChoice]) -> tuple[str, ...]:

@@ -53,11 +53,11 @@ def forms(weight: WeightFacts, limits: Limits) -> tuple[Form, ...]:
     """
     if weight.not_finite or limits.is_kept(weight.name, weight.node):
         return (Form("float", 32, None, False, False, weight.count * weight.item_bytes, 0.0),)
-    options = [_form(weight, "float", 32, None)]
-    if 16 in limits.bits and weight.item_bytes > 2 and weight.largest <= FLOAT16_LARGEST:
+    options, widths = [_form(weight, "float", 32, None)], limits.bits_of(weight.operator)
+    if 16 in widths and weight.item_bytes > 2 and weight.largest <= FLOAT16_LARGEST:
         options.append(_form(weight, "float16", 16, None))
-    for bits in sorted({*limits.bits} - {16}, reverse=True):
-        never_reached = weight.damage == 0 and NEVER_REACHED_BITS in limits.bits
+    for bits in sorted({*widths} - {16}, reverse=True):
+        never_reached = weight.damage == 0 and NEVER_REACHED_BITS in widths
         if bits >= NEVER_REACHED_BITS or not never_reached:
             options += [
                 _form(weight, "stored", bits, block, columns=columns)

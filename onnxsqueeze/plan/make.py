@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from onnxsqueeze.config import Limits, Target
+from collections.abc import Iterable
+
+from onnxsqueeze.config import Limits, Target, Width
+from onnxsqueeze.errors import PlanError
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.numerics.planes import planes
 from onnxsqueeze.plan.choose import choose
@@ -48,14 +51,40 @@ def allowed(limits: Limits, opset: int, *, has_data: bool, portable: bool) -> Li
         >>> allowed(Limits(), opset=13, has_data=True, portable=False).bits
         (2, 3, 8, 10, 16)
     """
-    bits = set(limits.bits)
+
+    def left(widths: Iterable[Width]) -> tuple[Width, ...]:
+        return _possible(widths, opset, has_data=has_data, portable=portable)
+
+    by_operator = {name: left(widths) for name, widths in limits.operator_bits.items()}
+    return limits.model_copy(update={"bits": left(limits.bits), "operator_bits": by_operator})
+
+
+def check_operators(limits: Limits, operators: Iterable[str]) -> None:
+    """Raise PlanError for widths of an operator that the model lacks: a typo would lose them.
+
+    Args:
+        limits: What the user asked for.
+        operators: Those of the model.
+    """
+    there = set(operators)
+    for name in limits.operator_bits.keys() - there:
+        raise PlanError(
+            f"bits are given for operator {name!r}, and the cleaned model has no such node\n"
+            f"  It has: {', '.join(sorted(there))}."
+        )
+
+
+def _possible(
+    widths: Iterable[Width], opset: int, *, has_data: bool, portable: bool
+) -> tuple[Width, ...]:
+    bits = set(widths)
     if opset < INT4_OPSET:
         bits -= {width for width in bits if width < 16 and 4 in _plane_widths(width)}
     if portable:
         bits &= {4, 8, 16}
     if not has_data:
         bits = {width for width in bits if width >= 8} or bits
-    return limits.model_copy(update={"bits": tuple(sorted(bits))})
+    return tuple(sorted(bits))
 
 
 def _plane_widths(bits: int) -> tuple[int, ...]:

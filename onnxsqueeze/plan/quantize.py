@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from onnxsqueeze.analysis.grids import Candidate
+from onnxsqueeze.analysis.saturation import WeightType
 from onnxsqueeze.config import Limits
 from onnxsqueeze.facts.op_latency import IntegerLatency, OpLatency
 from onnxsqueeze.plan.types import INTEGER_FORMS, ActivationChoice, IntegerForm, WeightChoice
@@ -32,12 +33,14 @@ class IntegerChoices:
         activations: Grids, by tensor; ``dynamic`` needs none.
         reasons: Why each other node stays float, by candidate output ``y``.
         forms: The form of each of ``weights``.
+        joined: Why each node without a weight runs on integers, too, by output.
     """
 
     weights: dict[str, WeightChoice]
     activations: dict[str, ActivationChoice]
     reasons: dict[str, str]
     forms: dict[str, IntegerForm] = field(default_factory=dict)
+    joined: dict[str, str] = field(default_factory=dict)
 
 
 def choose_integer(
@@ -47,6 +50,7 @@ def choose_integer(
     limits: Limits,
     objective: Literal["size", "latency", "balanced"],
     forms: Sequence[IntegerForm] = INTEGER_FORMS,
+    types: Mapping[str, WeightType] | None = None,
 ) -> IntegerChoices:
     """Return the nodes that pay in integers, in their fastest form, with the grids they need.
 
@@ -62,11 +66,12 @@ def choose_integer(
         limits: What must stay as it is, and which bit widths are allowed.
         objective: What the result should be best at.
         forms: Forms that may be used.
+        types: Types of the weights' codes, by initializer; without, all are unsigned.
     """
     reasons: dict[str, str] = {}
     paying: dict[str, frozenset[IntegerForm]] = {}
     for one in candidates:
-        reason = one.reason or _refused(limits, objective, one)
+        reason = one.reason or refused(limits, objective, one)
         against = {} if reason else _against(one, latencies.get(one.y), ranges, forms)
         paying[one.y] = frozenset(form for form, why in against.items() if not why)
         if not paying[one.y]:
@@ -79,7 +84,10 @@ def choose_integer(
     }
     on_grids = [one for one in chosen if fastest[one.weight] == "qdq"]
     return IntegerChoices(
-        _weights(chosen, latencies, fastest), _activations(on_grids, ranges), reasons, fastest
+        _weights(chosen, latencies, fastest, types or {}),
+        activations_of(on_grids, ranges),
+        reasons,
+        fastest,
     )
 
 
@@ -122,17 +130,33 @@ def _fastest(
     return "qdq"
 
 
-def _refused(limits: Limits, objective: str, one: Candidate) -> str:
+def refused(limits: Limits, objective: str, one: Candidate) -> str:
+    """Return what the user's wishes have against a node in integers; empty if nothing."""
     if objective == "size":
         return "made for size, and weights stored in 8 bits are as small as integer kernels"
-    if INTEGER_BITS not in limits.bits:
-        return f"integer kernels need 8 bits, and {list(limits.bits)} are allowed"
+    widths = limits.bits_of(one.op_type)
+    if INTEGER_BITS not in widths:
+        return f"integer kernels need 8 bits, and {list(widths)} are allowed"
     names = (one.node, one.weight, one.bias or one.weight)
     return "named by --keep" if limits.is_kept(*names) else ""
 
 
 def _missing(one: Candidate, ranges: Mapping[str, tuple[float, float]]) -> str:
-    for name in (one.x, one.closes):
+    return missing_ranges(one.x, one.closes, one.low, ranges)
+
+
+def missing_ranges(
+    x: str, closes: str | None, least: float, ranges: Mapping[str, tuple[float, float]]
+) -> str:
+    """Return why a node's tensors cannot have grids; empty if they can.
+
+    Args:
+        x: What it reads.
+        closes: What its grid closes, or None.
+        least: No value of that is below this.
+        ranges: Ends of the tensors' grids, by tensor.
+    """
+    for name in (x, closes):
         if name is None:
             continue
         if name not in ranges:
@@ -140,10 +164,8 @@ def _missing(one: Candidate, ranges: Mapping[str, tuple[float, float]]) -> str:
         low, high = ranges[name]
         if not (np.isfinite(low) and np.isfinite(high) and low <= high):
             return f"{name!r} has no finite range: [{low:.6g}, {high:.6g}]"
-    if one.closes is not None and ranges[one.closes][0] < one.low:
-        return (
-            f"{one.closes!r} reaches {ranges[one.closes][0]:.6g}, below its clamp at {one.low:.6g}"
-        )
+    if closes is not None and ranges[closes][0] < least:
+        return f"{closes!r} reaches {ranges[closes][0]:.6g}, below its clamp at {least:.6g}"
     return ""
 
 
@@ -184,21 +206,29 @@ def _weights(
     chosen: Sequence[Candidate],
     latencies: Mapping[str, OpLatency],
     fastest: Mapping[str, IntegerForm],
+    types: Mapping[str, WeightType],
 ) -> dict[str, WeightChoice]:
     choices = {}
     for one in chosen:
         form = fastest[one.weight]
         speedup = latencies[one.y].integers[form].speedup.value
-        choices[one.weight] = WeightChoice(
-            form=form,
-            bits=INTEGER_BITS,
-            axis=one.axis,
-            reason=f"its node runs {speedup:.2f} times as fast in integers",
-        )
+        reason = f"its node runs {speedup:.2f} times as fast in integers"
+        choices[one.weight] = typed_choice(one, form, types.get(one.weight), reason)
     return choices
 
 
-def _activations(
+def typed_choice(
+    one: Candidate, form: IntegerForm, kind: WeightType | None, reason: str
+) -> WeightChoice:
+    """Return the choice that makes integers of a candidate's weight, in codes of a type."""
+    choice = WeightChoice(form=form, bits=INTEGER_BITS, axis=one.axis, reason=reason)
+    if kind is None or kind.dtype == "uint8":
+        return choice
+    signed = {"codes": kind.dtype, "paired": kind.paired, "reason": f"{reason}; {kind.reason}"}
+    return choice.model_copy(update=signed)
+
+
+def activations_of(
     chosen: Sequence[Candidate], ranges: Mapping[str, tuple[float, float]]
 ) -> dict[str, ActivationChoice]:
     """Return the grids; those that close a clamp end where the clamp does."""

@@ -16,6 +16,7 @@ MASKED_WIDTHS = (4, 8)
 IntegerForm = Literal["qdq", "dynamic"]
 INTEGER_FORMS: tuple[IntegerForm, ...] = ("qdq", "dynamic")
 """Forms of weights that integer kernels read."""
+CodeType = Literal["uint8", "int8"]
 
 
 class _Data(BaseModel):
@@ -31,7 +32,11 @@ class WeightChoice(_Data):
             kernel reads, with activations on grids of the plan; ``dynamic`` the same, with
             activations on grids that each run takes from its own values.
         bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 8 for ``qdq`` and
-            ``dynamic``.
+            ``dynamic``, or 7 that are stored in 8.
+        codes: Type of the codes that an integer kernel reads: ``uint8`` around 128, exact
+            everywhere, or ``int8``, faster in some kernels.
+        paired: Neighbouring codes sum to at most 128, which keeps ``int8`` exact in kernels that
+            add two products in 16 bits.
         axis: Axis whose entries have their own scales; None for one scale.
         block: Values per scale along the axis that is summed over; None for one scale per
             ``axis`` entry.
@@ -51,11 +56,13 @@ class WeightChoice(_Data):
     rounding: Literal["nearest", "compensated"] = "nearest"
     prune_below: Annotated[float, Field(gt=0.0)] | None = None
     masked: bool = False
+    codes: CodeType = "uint8"
+    paired: bool = False
     reason: str
 
     @model_validator(mode="after")
     def _can_be_carried_out(self) -> WeightChoice:
-        only = {"float": (32,), "float16": (16,), "qdq": (8,), "dynamic": (8,)}
+        only = {"float": (32,), "float16": (16,), "qdq": (7, 8), "dynamic": (7, 8)}
         widths = only.get(self.form, tuple(width for width in WIDTHS if width < 16))
         if self.bits not in widths:
             wanted = " or ".join(str(width) for width in widths)
@@ -64,6 +71,10 @@ class WeightChoice(_Data):
             raise ValueError(f"a bit mask goes with 4 or 8 bits, not {self.bits}")
         if self.columns and (self.form != "stored" or self.axis is None):
             raise ValueError("scales of columns go with form stored and an axis")
+        if self.form not in INTEGER_FORMS and (self.codes != "uint8" or self.paired):
+            raise ValueError("signed or paired codes go with forms qdq and dynamic")
+        if self.paired and self.axis is None:
+            raise ValueError("paired codes need an axis whose entries have their own scales")
         if self.block is not None and self.axis is None:
             raise ValueError("a block needs an axis whose entries have their own scales")
         return self
@@ -78,6 +89,14 @@ class ActivationChoice(_Data):
     reason: str
 
 
+class UnitsChoice(_Data):
+    """Which channels, neurons or heads of one group stay: ``kept``, ascending, of ``count``."""
+
+    kept: tuple[Annotated[int, Field(ge=0)], ...]
+    count: Annotated[int, Field(ge=1)]
+    reason: str
+
+
 class Plan(_Data):
     """Decisions for one model.
 
@@ -85,16 +104,25 @@ class Plan(_Data):
         schema_number: Version of this file format.
         model_sha256: Fingerprint of the model file that the plan was made for.
         portable: Spell stored weights as DequantizeLinear instead of as what the loader folds.
+        order: ``each`` fits a weight's rounding to the inputs that it has in the original;
+            ``sequential`` to those that it has with all before it compressed, and biases to both.
+        units: Groups that are narrowed before anything else, by name; what reads them is fitted
+            to what is left.
         weights: By initializer name, as the loaded (cleaned) model names it.
         activations: By tensor name.
+        joined: Why each node without a weight runs on integers, too, by its output; what it reads
+            and what it closes have grids.
         notes: What the plan as a whole was made for, and why it ended where it did.
     """
 
     schema_number: Literal[1] = 1
     model_sha256: str
     portable: bool = False
+    order: Literal["each", "sequential"] = "each"
+    units: dict[str, UnitsChoice] = {}
     weights: dict[str, WeightChoice]
     activations: dict[str, ActivationChoice] = {}
+    joined: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")

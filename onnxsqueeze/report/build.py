@@ -12,11 +12,14 @@ import onnx_ir as ir
 
 from onnxsqueeze import __version__
 from onnxsqueeze.analysis import summary
+from onnxsqueeze.analysis.integers import already_integer
 from onnxsqueeze.config import Budget
 from onnxsqueeze.facts.bundle import Facts
-from onnxsqueeze.facts.records import Change, Machine, Validation
+from onnxsqueeze.facts.records import Change, Fidelity, Machine, Validation
 from onnxsqueeze.graph import io, walk
 from onnxsqueeze.numerics.density import describe
+from onnxsqueeze.numerics.metrics import COUNTED
+from onnxsqueeze.numerics.statistics import samples_needed
 from onnxsqueeze.plan.choose import changes_file
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.report import fmt
@@ -106,13 +109,54 @@ def build(story: Story) -> Report:
         activations=tuple(_activation_rows(story)),
         left_alone=tuple(_left_alone(story)),
         changes=story.changes,
-        notes=story.notes + (() if story.plan is None else story.plan.notes),
+        notes=(*_notes(story), *_loading_notes(before, after, story.validation)),
         data=story.data,
         calibration_samples=story.samples[0],
         evaluation_samples=story.samples[1],
         machine=story.machine,
         files=dict(story.files),
     )
+
+
+def _notes(story: Story) -> Iterable[str]:
+    yield from story.notes
+    if story.plan is not None:
+        yield from story.plan.notes
+    if story.model is not None and (note := already_integer(story.model).note):
+        yield note
+    if story.budget is not None and story.validation is not None:
+        yield from _undecided(story.budget, story.validation.fidelity[0])
+
+
+def _undecided(budget: Budget, fidelity: Fidelity) -> Iterable[str]:
+    """Say how many samples a budget needs, where decisions are counted and there are fewer."""
+    needed = samples_needed(budget.max_drop)
+    if fidelity.metric not in COUNTED or (needed is not None and fidelity.samples >= needed):
+        return
+    can = (
+        "no number of samples can"
+        if needed is None
+        else f"at least {needed} samples are needed to"
+    )
+    yield (
+        f"{fidelity.metric} on {fmt.plural(fidelity.samples, 'sample')} cannot show a drop of at "
+        f"most {fmt.percent(budget.max_drop)}: {can}; metric auto needs fewer"
+    )
+
+
+def _loading_notes(
+    before: ModelSummary, after: ModelSummary | None, validation: Validation | None
+) -> Iterable[str]:
+    """Say what changed for whoever loads the file: stored weights are made float there."""
+    if after is not None and after.opset != before.opset:
+        yield (
+            f"opset {before.opset} became {after.opset}: "
+            "a runtime that knows only older opsets does not load the file"
+        )
+    if validation is not None:
+        times = validation.original_load_ms, validation.result_load_ms
+        old, new = (fmt.milliseconds(ms) for ms in times)
+        yield f"the file loads in {new}, and the original in {old}"
 
 
 def _verdict(story: Story) -> Literal["met", "not met", "unchanged", "none"]:

@@ -1,7 +1,24 @@
 """The search for the best plan within the budget."""
 
+from onnxsqueeze.search.best import trials
 from onnxsqueeze.search.integers import MILDER, with_integers
+from onnxsqueeze.search.narrowing import Narrowed, narrow
+from onnxsqueeze.search.refined import better, smaller
 from onnxsqueeze.search.stored import smallest
-from onnxsqueeze.search.trial import LEVELS, Search, Trial, at_level
+from onnxsqueeze.search.trial import LEVELS, Search, Trial, applied, at_level
 
-__all__ = ["LEVELS", "MILDER", "Search", "Trial", "at_level", "smallest", "with_integers"]
+__all__ = [
+    "LEVELS",
+    "MILDER",
+    "Narrowed",
+    "Search",
+    "Trial",
+    "applied",
+    "at_level",
+    "better",
+    "narrow",
+    "smaller",
+    "smallest",
+    "trials",
+    "with_integers",
+]

@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from onnxsqueeze.config import Budget, Limits, Target
+from onnxsqueeze.data.samples import Samples
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.records import Fidelity
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.measure.fidelity import Reference, fidelity_against
-from onnxsqueeze.passes.apply import apply
+from onnxsqueeze.measure.sequential import sequential
+from onnxsqueeze.passes.apply import Applied, apply
 from onnxsqueeze.plan.make import make_plan
-from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.plan.types import Plan, UnitsChoice
+from onnxsqueeze.progress import Progress, silent
 
 LEVELS = 50
 """Damage limits that are tried: level k is ``10 ** (-k / 6)``, from 1 to 1e-8; the last is 0."""
@@ -37,7 +41,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """What stays the same over all trials of one search."""
+    """What stays the same over all trials of one search.
+
+    Attributes:
+        model: The cleaned model.
+        facts: What was measured of it.
+        reference: The original's outputs on held-out samples.
+        budget: How much may be lost.
+        target: Where the result will run.
+        limits: What must not be done.
+        store: Where trials and rounded weights are kept.
+        samples: Calibration samples, which sequential rounding runs on.
+        units: What ``model`` was narrowed to before; part of every plan.
+    """
 
     model: ir.Model
     facts: Facts
@@ -46,8 +62,17 @@ class Search:
     target: Target
     limits: Limits
     store: Store
+    samples: Samples
+    units: Mapping[str, UnitsChoice] = field(default_factory=dict)
 
-    def trial(self, plan: Plan, level: int) -> Trial:
+    def applied(self, plan: Plan, progress: Progress | None = None) -> Applied:
+        """Return the model with the plan carried out; see the function."""
+        seed = self.budget.seed
+        return applied(
+            plan, self.model, self.facts, self.samples, self.store, seed=seed, progress=progress
+        )
+
+    def trial(self, plan: Plan, level: int, progress: Progress | None = None) -> Trial:
         """Return the plan with its measured fidelity; a plan measured before is not run again."""
         decisions = plan.model_dump_json(exclude={"notes"})
         key = {
@@ -61,10 +86,51 @@ class Search:
         }
         saved = self.store.get("trial", key)
         if saved is None:
-            made = apply(plan, self.model, self.facts.grams, store=self.store)
-            measured = fidelity_against(self.reference, made.model)
+            measured = fidelity_against(self.reference, self.applied(plan, progress).model)
             saved = self.store.put("trial", key, measured.model_dump(mode="json"))
         return Trial(plan, Fidelity.model_validate_json(json.dumps(saved.values)), level)
+
+
+def applied(
+    plan: Plan,
+    model: ir.Model,
+    facts: Facts,
+    samples: Samples,
+    store: Store,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Applied:
+    """Return the model with the plan carried out, its weights rounded in the plan's order.
+
+    Args:
+        plan: Decisions for this very model.
+        model: The cleaned model; it stays as it is.
+        facts: What was measured of it.
+        samples: Calibration samples, for sequential rounding.
+        store: Where rounded weights are kept and found again.
+        seed: Seed of the choice of rows.
+        progress: Called with (stage, done, all).
+
+    Raises:
+        PlanError: If the plan does not fit the model.
+    """
+    if plan.order == "each":
+        return apply(plan, model, facts.grams, store=store)
+    tell = progress or silent
+    refined = sequential(
+        plan,
+        model,
+        facts.grams,
+        samples,
+        facts.shapes,
+        store=store,
+        key={"model": facts.model_sha256, "data": samples.fingerprint},
+        seed=seed,
+        progress=lambda done, total: tell("rounding in the order of the graph", done, total),
+    )
+    made, biases = refined.codes, refined.biases
+    return apply(plan, model, facts.grams, made=made, biases=biases, store=store)
 
 
 def deadline(search: Search) -> float:
@@ -75,4 +141,5 @@ def deadline(search: Search) -> float:
 def at_level(search: Search, level: int) -> Plan:
     """Return the plan whose expected damage is at most that of a level."""
     damage_limit = 10 ** (-level / 6) if level < LEVELS - 1 else 0.0
-    return make_plan(search.facts, search.target, search.limits, damage_limit=damage_limit)
+    plan = make_plan(search.facts, search.target, search.limits, damage_limit=damage_limit)
+    return plan.model_copy(update={"units": dict(search.units)}) if search.units else plan

@@ -142,9 +142,9 @@ ALL_REFUSED = {
         "g (float[2,3] x, float[3,5] w) => (float[2,5] y) { y = MatMul(x, w) }",
         {},
     ),
-    "weight 'w' is FLOAT16, not FLOAT": (
-        "g (float16[2,3] x) => (float16[2,5] y) { y = MatMul(x, w) }",
-        {"w": filled(3, 5).astype(np.float16)},
+    "weight 'w' is DOUBLE, not FLOAT or FLOAT16": (
+        "g (double[2,3] x) => (double[2,5] y) { y = MatMul(x, w) }",
+        {"w": filled(3, 5).astype(np.float64)},
     ),
     "its second operand has not two axes": (
         "g (float[2,4,3] x) => (float[2,4,5] y) { y = MatMul(x, w) }",

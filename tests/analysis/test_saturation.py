@@ -183,23 +183,34 @@ FASTER, EQUAL = (speed("Conv", 1.0, 0.5),), (speed("Conv", 1.0, 1.0),)
 
 
 @pytest.mark.parametrize(
-    ("facts", "portable", "over", "dtype", "reason"),
+    ("facts", "portable", "is_single", "dtype", "paired", "reason"),
     [
-        (kernels(*EXACT, speeds=FASTER), True, 0, "uint8", "every x64 and Arm kernel"),
-        (None, False, 0, "uint8", "not probed"),
-        (kernels(EXACT[0], speeds=FASTER), False, 0, "uint8", "no integer kernel for signed"),
-        (kernels(*SATURATING, speeds=FASTER), False, None, "uint8", "saturate"),
-        (kernels(*SATURATING, speeds=FASTER), False, 1, "uint8", "saturate"),
-        (kernels(*SATURATING, speeds=FASTER), False, 0, "int8", "2.00 times .* no two neighbours"),
-        (kernels(*EXACT, speeds=FASTER), False, 1, "int8", "2.00 times .* they are exact"),
-        (kernels(*EXACT, speeds=EQUAL), False, 1, "uint8", "1.00 times as fast, .* no gain"),
-        (kernels(EXACT[1], speeds=EQUAL), False, 1, "int8", "they are exact"),
+        (kernels(*EXACT, speeds=FASTER), True, False, "uint8", False, "every x64 and Arm kernel"),
+        (None, False, False, "uint8", False, "not probed"),
+        (kernels(EXACT[0], speeds=FASTER), False, False, "uint8", False, "no integer kernel for"),
+        (kernels(*SATURATING, speeds=FASTER), False, False, "int8", True, "2.00 .* fit in 16 bit"),
+        (kernels(*SATURATING, speeds=FASTER), False, True, "int8", False, "2.00 .* are exact"),
+        (
+            kernels(*SATURATING, speeds=EQUAL),
+            False,
+            False,
+            "uint8",
+            False,
+            "1.00 times .* no gain",
+        ),
+        (kernels(*EXACT, speeds=FASTER), False, False, "int8", False, "2.00 times .* are exact"),
+        (kernels(*EXACT, speeds=EQUAL), False, False, "uint8", False, "1.00 times .* no gain"),
+        (kernels(EXACT[1], speeds=EQUAL), False, False, "int8", False, "they are exact"),
     ],
 )
-def test_signed_weights_are_for_where_they_are_exact_and_faster(
-    facts: Any, portable: bool, over: int | None, dtype: str, reason: str
+def test_signed_weights_are_for_where_they_are_faster_and_can_be_made_exact(
+    facts: Any, portable: bool, is_single: bool, dtype: str, paired: bool, reason: str
 ) -> None:
-    given = None if over is None else Risk(4, over, over)
-    found = weight_type(facts, portable=portable, risk=given, kind="Conv")
-    assert found.dtype == dtype
+    found = weight_type(facts, portable=portable, is_single=is_single, kind="Conv")
+    assert (found.dtype, found.paired) == (dtype, paired)
     assert re.search(reason, found.reason)
+
+
+def test_what_was_measured_of_the_node_goes_before_its_kind() -> None:
+    facts = kernels(*EXACT, speeds=FASTER)
+    assert weight_type(facts, kind="Conv", gain=1.0).dtype == "uint8"

@@ -144,3 +144,15 @@ def test_parameters_count_values_not_bytes(dtype):
         ir.Value(name="q", const_value=ir.tensor(np.zeros((3, 5), dtype), name="q"))
     )
     assert parameters(one) == 4 + 15
+
+
+def test_a_stored_weight_counts_as_what_is_multiplied_with():
+    # 12 codes and 3 scales make a weight of 4 x 3; the bias has 3 values.
+    stored = model(STORED)
+    node = next(node for node in stored.graph if node.op_type == "Mul")
+    node.outputs[0].shape = ir.Shape([4, 3])
+    assert parameters(stored) == 12 + 3
+
+
+def test_a_computed_weight_of_unknown_shape_counts_as_its_parts():
+    assert parameters(model(STORED)) == 12 + 3 + 3

@@ -64,6 +64,7 @@ CASES = [
     _option("drop is a word", "no number", "--max-drop", "little"),
     _option("9 bits", "--bits", "--bits", "9"),
     _option("bits are words", "not of the form", "--bits", "few"),
+    Case("bits of no operator", 4, "'Nosuch', and", arguments=(*COMPRESS, "--bits", "Nosuch=8")),
     _option("keep is no pattern", r"--keep.*'w\('", "--keep", "w("),
     _option("prune below nothing", "prune-below", "--prune-below", "0"),
     _option("objective", "'tiny' is not one of", "--objective", "tiny"),

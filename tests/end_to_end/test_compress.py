@@ -46,7 +46,8 @@ def eight_bit_bytes(shipped: Shipped) -> int:
 def test_size_keeps_the_accuracy_on_labels(name: str, tmp_path: Path) -> None:
     shipped, limit = Shipped(name), 120
     data = DataSettings(source=shipped.calibration, evaluation=shipped.evaluation, limit=limit)
-    made = shipped.compressed(tmp_path, data, budget=Budget(metric="accuracy"))
+    # 120 labels leave 3 / 120 open even where none is lost.
+    made = shipped.compressed(tmp_path, data, budget=Budget(metric="accuracy", max_drop=0.03))
     assert made.is_met
     assert made.report.verdict == "met"
     labels = shipped.labels()

@@ -98,3 +98,15 @@ def test_unused_things_go_in_branches_too_and_a_second_time_nothing(tmp_path: Pa
     assert sorted(removed) == ["Neg 'dead'", "initializer 'idle'", "initializer 'idle.too'"]
     assert edit.remove_unused(model) == ()
     verify(model)
+
+
+def test_new_values_of_another_type_leave_clones_alone():
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float16[2] x) => (float16[2] y) <float16[2] w = {1, 2}> { y = Mul (x, w) }"""
+    model = ir.from_onnx_text(text)
+    copy = model.clone()
+
+    edit.set_value(copy.graph.initializers["w"], np.zeros(2, np.float32))
+
+    assert copy.graph.initializers["w"].dtype == ir.DataType.FLOAT
+    assert model.graph.initializers["w"].dtype == ir.DataType.FLOAT16

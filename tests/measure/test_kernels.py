@@ -10,6 +10,7 @@ import pytest
 
 from onnxsqueeze.errors import DataError, ProviderError
 from onnxsqueeze.facts.kernels import SPELLINGS, Kernels, Spelling
+from onnxsqueeze.facts.store import Store
 from onnxsqueeze.measure.kernel_cases import (
     EXACT_CASES,
     SPEED_CASES,
@@ -22,6 +23,7 @@ from onnxsqueeze.measure.kernels import (
     TIMED,
     cache_file,
     cached,
+    exact_kernels,
     exactness,
     kernels,
     probe,
@@ -192,3 +194,24 @@ def test_a_cache_that_cannot_be_written_costs_only_the_record(
 def test_a_missing_provider_is_an_error() -> None:
     with pytest.raises(ProviderError, match="NoSuchProvider"):
         probe(machine(), "NoSuchProvider", cases=(MATMUL,), timed=())
+
+
+def test_exactness_alone_is_probed_once_per_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = Store(tmp_path / "facts")
+    first = exact_kernels(store)
+    assert first.speeds == ()
+    assert {row.case for row in first.exactness} == {case.kind for case in EXACT_CASES}
+    assert exact_kernels(store) == first  # with the time at which it was made
+    assert not (tmp_path / "cache").exists()  # it would keep a whole probe from being made
+
+
+def test_an_earlier_whole_probe_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    whole = exact_kernels(Store(tmp_path / "one")).model_copy(update={"seconds": 123.0})
+    place = cache_file(whole.machine, whole.provider)
+    place.parent.mkdir(parents=True)
+    whole.save(place)
+    assert exact_kernels(Store(tmp_path / "other")).seconds == 123.0

@@ -5,7 +5,7 @@ import pytest
 from onnxsqueeze.errors import ModelError
 from onnxsqueeze.facts.records import Coverage, Interval, Validation
 from onnxsqueeze.measure import latency as latency_module
-from onnxsqueeze.measure.validate import check_same_interface, validate
+from onnxsqueeze.measure.validate import AS_WRITTEN, check_same_interface, validate
 from tests.measure.pairs import LINEAR, SHRUNK, samples, saved
 
 FEEDS = [[[3.0, 1.0]], [[2.0, 2.0]]]
@@ -89,3 +89,13 @@ def test_sizes_of_axes_and_unknown_ranks_may_differ(tmp_path):
 
     check_same_interface(saved(tmp_path, "a", LINEAR), saved(tmp_path, "b", fixed))
     check_same_interface(saved(tmp_path, "a", LINEAR), saved(tmp_path, "b", unranked))
+
+
+def test_graphs_as_written_are_run_on_a_few_samples_only(tmp_path):
+    path = saved(tmp_path, "a", LINEAR)
+    many = samples(LINEAR, [[[1.0 + n, 1.0]] for n in range(AS_WRITTEN + 5)])
+
+    found = validate(path, path, many, with_latency=False)
+
+    default, off = found.fidelity
+    assert (default.samples, off.samples) == (AS_WRITTEN + 5, AS_WRITTEN)

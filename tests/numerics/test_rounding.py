@@ -7,7 +7,16 @@ import pytest
 
 from onnxsqueeze.numerics import rounding
 from onnxsqueeze.numerics.grid import limits, max_scale, to_grid
-from onnxsqueeze.numerics.rounding import COLUMNS_AT_ONCE, compensated, damped
+from onnxsqueeze.numerics.rounding import (
+    COLUMNS_AT_ONCE,
+    INVERTED_AT_ONCE,
+    compensated,
+    damped,
+    descended,
+    factor,
+    ridge,
+    shifted,
+)
 
 
 def correlated(features, rows=200, seed=0):
@@ -130,3 +139,115 @@ def test_inputs_that_are_all_zero_leave_a_matrix_that_can_be_factorised():
     scale = max_scale(w, 8)
     codes = compensated(w, damped(np.zeros((3, 3)), 10), scale, 8)
     np.testing.assert_array_equal(codes, to_grid(w, scale, 8))
+
+
+@pytest.mark.parametrize("features", [1, INVERTED_AT_ONCE, INVERTED_AT_ONCE + 1, 200])
+def test_the_factor_is_that_of_the_inverse_in_its_order(features):
+    gram = correlated(features, rows=4 * features)
+    found = factor(gram)
+    assert (np.diff(np.diag(gram)[found.order]) <= 0).all()
+    upper = found.upper.astype(np.float64)
+    np.testing.assert_array_equal(upper, np.triu(upper))
+    ordered = gram[np.ix_(found.order, found.order)]
+    # U is rounded to float32 once: the product is off by 2⁻²⁴ times the condition of H, twice.
+    slack = 2 * 2.0**-24 * np.linalg.cond(ordered) * features
+    np.testing.assert_allclose(upper.T @ upper @ ordered, np.eye(features), rtol=0, atol=slack)
+
+
+def test_a_known_factor_gives_the_same_codes():
+    gram, w = correlated(48), weights(6, 48)
+    scale = max_scale(w, 4)
+    found = compensated(w, gram, scale, 4, known=factor(gram))
+    np.testing.assert_array_equal(found, compensated(w, gram, scale, 4))
+
+
+def test_scales_of_columns_are_steps_of_their_own():
+    """With w / c and C H C instead of w and H, the loss of equal codes is the same."""
+    w, gram = weights(6, 24), np.diag(np.random.default_rng(2).uniform(0.5, 2.0, 24))
+    column = np.exp2(np.random.default_rng(3).integers(-2, 3, 24)).astype(np.float32)
+    scale = max_scale(w / column, 4)
+    found = compensated(w, gram, scale, 4, column=column)
+    np.testing.assert_array_equal(found, to_grid(w / column, scale, 4))
+    gram = correlated(24)
+    codes = compensated(w, gram, scale, 4, column=column)
+    nearest = to_grid(w / column, scale, 4)
+    ones = np.ones((6, 1))
+    losses = [energy(w, one * scale * column, ones, gram).sum() for one in (codes, nearest)]
+    assert losses[0] < losses[1]
+
+
+@pytest.mark.parametrize("block", [None, 16])
+@pytest.mark.parametrize("start", ["nearest", "compensated"])
+def test_descent_never_loses_more_and_ends_where_no_code_alone_helps(start, block):
+    gram, w = correlated(64), weights(8, 64)
+    scale = 0.8 * max_scale(w, 4, block)
+    first = to_grid(w, scale, 4) if start == "nearest" else compensated(w, gram, scale, 4)
+    found = descended(first, w, gram, scale, 4)
+    assert found.min() >= limits(4)[0]
+    assert found.max() <= limits(4)[1]
+    before, after = (energy(w, codes, scale, gram) for codes in (first, found))
+    # The pulls are float32 sums of 64 products.
+    assert (after <= before * (1 + 64 * 2.0**-22)).all()
+    assert after.sum() < before.sum()
+    settled = descended(first, w, gram, scale, 4, passes=40)
+    least = energy(w, settled, scale, gram)
+    for k, change in itertools.product(range(64), (-1, 1)):
+        other = settled.copy()
+        other[:, k] = np.clip(other[:, k].astype(int) + change, *limits(4))
+        assert (energy(w, other, scale, gram) >= least * (1 - 64 * 2.0**-22)).all()
+
+
+def test_descent_in_parts_gives_the_same_codes(monkeypatch):
+    gram, w = correlated(64, rows=500), weights(6, 64)
+    scale = max_scale(w, 4)
+    first = to_grid(w, scale, 4)
+    at_once = descended(first, w, gram, scale, 4)
+    monkeypatch.setattr(rounding, "COLUMNS_AT_ONCE", 12)
+    np.testing.assert_array_equal(descended(first, w, gram, scale, 4), at_once)
+
+
+def test_descent_leaves_forced_zeros():
+    gram, w = correlated(24), weights(8, 24)
+    zeros = np.random.default_rng(3).random(w.shape) < 0.3
+    scale = max_scale(w, 4)
+    first = compensated(w, gram, scale, 4, zeros)
+    found = descended(first, w, gram, scale, 4, zeros)
+    assert (found[zeros] == 0).all()
+    assert energy(w, found, scale, gram).sum() <= energy(w, first, scale, gram).sum()
+
+
+def changed(features=12, rows=4000, seed=0):
+    """Rows x, and what z a lossy layer before made of them."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, features)) + rng.normal(size=(rows, 1))
+    return x, x @ (np.eye(features) + 0.1 * rng.normal(size=(features, features)))
+
+
+def test_the_shifted_weight_solves_the_ridge_problem():
+    (x, z), w = changed(), weights(5, 12).astype(np.float64)
+    gram, drift = z.T @ z / len(z), (x - z).T @ z / len(z)
+    found = shifted(w, gram, drift, len(z))
+    assert found.dtype == np.float32
+
+    def loss(one):
+        kept = ridge(gram, len(z), 1.0) * np.square(one - w).sum()
+        return np.square(x @ w.T - z @ one.T).sum() / len(z) + kept
+
+    # A minimum: the slope is zero in every direction, up to the float32 of the result.
+    for seed in range(5):
+        way = weights(5, 12, seed + 7).astype(np.float64)
+        slope = (loss(found + 1e-3 * way) - loss(found - 1e-3 * way)) / 2e-3
+        assert abs(slope) < 1e-5 * loss(w)
+    assert loss(found) < loss(w)
+
+
+def test_inputs_that_did_not_change_leave_the_weight():
+    w, gram = weights(5, 12), correlated(12)
+    np.testing.assert_array_equal(shifted(w, gram, np.zeros((12, 12)), 100), w)
+
+
+def test_few_rows_shift_less():
+    (x, z), w = changed(), weights(5, 12)
+    gram, drift = z.T @ z / len(z), (x - z).T @ z / len(z)
+    moves = [np.abs(shifted(w, gram, drift, rows) - w).sum() for rows in (12, 480, 10**5)]
+    assert moves == sorted(moves)

@@ -9,7 +9,9 @@ from onnxsqueeze.numerics.statistics import (
     Estimate,
     lost_fraction,
     median_interval,
+    no_less_than_shown,
     paired_bootstrap,
+    samples_needed,
 )
 
 TRIALS = 300
@@ -126,3 +128,35 @@ def test_few_values_give_their_range(count):
 def test_no_median_of_nothing(values):
     with pytest.raises(ValueError, match="a median needs finite values"):
         median_interval(values)
+
+
+@pytest.mark.parametrize("count", [10, 100, 1000])
+def test_a_loss_that_no_sample_shows_may_still_be_as_large_as_three_in_all(count):
+    high = no_less_than_shown(Estimate(0.0, 0.0, 0.0), count).high
+
+    # All of N samples miss a share of 3/N with probability (1 − 3/N)^N < e⁻³ < 5%.
+    assert high == 3 / count
+    assert (1 - high) ** count < 0.05
+
+
+def test_what_is_shown_to_be_lost_stays():
+    lost = Estimate(0.2, 0.1, 0.3)
+    assert no_less_than_shown(lost, 100) == lost
+
+
+def test_no_sample_shows_nothing():
+    assert no_less_than_shown(Estimate(0.0, 0.0, 0.0), 0).high == 1.0
+    assert no_less_than_shown(Estimate(0.0, 0.0, 0.0), 2).high == 1.0
+
+
+@pytest.mark.parametrize("max_drop", [0.001, 0.003, 0.01, 0.02, 0.03, 0.07, 0.5])
+def test_samples_that_are_needed_are_enough_and_no_fewer_would_be(max_drop):
+    needed = samples_needed(max_drop)
+    nothing = Estimate(0.0, 0.0, 0.0)
+    assert needed is not None
+    assert no_less_than_shown(nothing, needed).high <= max_drop * (1 + 1e-9)
+    assert no_less_than_shown(nothing, needed - 1).high > max_drop
+
+
+def test_no_number_of_samples_shows_that_nothing_can_be_lost():
+    assert samples_needed(0.0) is None

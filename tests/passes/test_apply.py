@@ -4,15 +4,18 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from onnxsqueeze.analysis.weights import weights
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.facts.grams import Gram
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.graph.verify import verify
+from onnxsqueeze.measure.grams import grams
 from onnxsqueeze.numerics.error import sqnr_db
 from onnxsqueeze.passes import apply as module
 from onnxsqueeze.passes.apply import apply
-from onnxsqueeze.passes.round_weights import codes
+from onnxsqueeze.passes.round_weights import codes, factors
 from onnxsqueeze.plan.types import Plan, WeightChoice
+from onnxsqueeze.runtime.shapes import measured_shapes
 from tests import models
 from tests.runtime.made import made, random, run
 
@@ -101,7 +104,9 @@ def test_rounded_weights_are_found_again_in_the_store(tmp_path, monkeypatch):
     first = apply(plan(w=choice(), v=choice()), model, {}, store=store)
     made_again = []
     monkeypatch.setattr(
-        module, "codes", lambda *given: made_again.append(given[1]) or codes(*given)
+        module,
+        "codes",
+        lambda *given, **more: made_again.append(given[1]) or codes(*given, **more),
     )
     second = apply(plan(w=choice(), v=choice()), model, {}, store=store)
     assert made_again == []
@@ -120,6 +125,45 @@ def test_weights_rounded_for_other_inputs_are_not_found(tmp_path):
         fresh = models.constants(apply(planned, model, seen).model)["w.int"]
         np.testing.assert_array_equal(kept, fresh)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_given_codes_and_biases_are_taken_as_they_are():
+    model = made(TEXT.replace("y = MatMul (r, v)", "s = MatMul (r, v) y = Add (s, c)").replace(
+        "float[16,12] v", "float[16,12] v, float[12] c"
+    ))  # fmt: skip
+    planned = plan(w=choice(bits=4), v=choice())
+    w = models.constants(model)["w"]
+    given = codes(0.5 * w, choice(bits=4), None)
+    bias = random(12, seed=3)
+    applied = apply(planned, model, {}, made={"w": given, "no part": given}, biases={"c": bias})
+    found = models.constants(applied.model)
+    np.testing.assert_array_equal(found["w.int"].astype(int), given.rows.T)
+    np.testing.assert_array_equal(found["c"], bias)
+    assert applied.sqnr_db["w"] == sqnr_db(w, given.values(w.shape, 1))
+    assert (models.constants(model)["c"] != bias).any()
+    again = apply(planned, model, {}, made={"w": given}).model
+    np.testing.assert_array_equal(models.constants(again)["c"], models.constants(model)["c"])
+
+
+def test_biases_that_the_model_lacks():
+    with pytest.raises(PlanError, match=r"lacks: 'nowhere'"):
+        apply(plan(), made(TEXT), {}, biases={"nowhere": random(12)})
+
+
+def test_factors_are_computed_once_for_all_plans_and_weights(tmp_path, monkeypatch):
+    text = TEXT.replace("y = MatMul (r, v)", "t = MatMul (x, u) s = Add (r, t) y = MatMul (s, v)")
+    model = made(text.replace("float[16,12] v", "float[16,12] v, float[16,16] u"))
+    feeds, found = [{"x": random(40, 16)}], weights(model)[0]
+    store = Store(tmp_path)
+    seen = grams(model, found, feeds, measured_shapes(model, feeds[0]), store=store, key={})
+    counted = []
+    monkeypatch.setattr(module, "factors", lambda one: counted.append(one) or factors(one))
+    for bits in (4, 8):
+        one = choice(bits=bits, rounding="compensated")
+        planned = plan(w=one, u=one, v=one)
+        kept = apply(planned, model, seen, store=store).model
+        assert proto(kept) == proto(apply(planned, model, seen).model)
+    assert len(counted) == 1  # w and u read the same, and v is too small to have one
 
 
 def test_progress_counts_the_rounded_weights():

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from onnxsqueeze.graph.verify import verify
@@ -129,11 +130,35 @@ def test_a_shared_bias_gets_a_copy(tmp_path: Path) -> None:
     np.testing.assert_allclose(after["y"], before["y"], rtol=0, atol=1e-6)
 
 
-def test_half_weights_are_not_rounded_again(tmp_path: Path) -> None:
-    text = """
-    g (float16[N,3] x) => (float16[] y) <float16[3,4] w, float16[4] c> {
-      h = MatMul (x, w)
-      y = Mul (h, c)
-    }"""
-    (change,) = fold_scale(models.read(text, tmp_path))
-    assert (change.outcome, change.after) == ("left alone", "weight 'w' is FLOAT16")
+HALF = """
+g (float16[N,3] x) => (float16[] y) <float16[3,4] w, float16[4] c> {
+  h = MatMul (x, w)
+  y = Mul (h, c)
+}"""
+
+
+def test_half_weights_are_rounded_once_more_and_no_worse(tmp_path: Path) -> None:
+    model = models.read(HALF, tmp_path)
+    x = models.feed(x=(5, 3))["x"].astype(np.float16)
+    before = models.outputs(model, {"x": x})["y"].astype(np.float64)
+    exact = {name: values.astype(np.float64) for name, values in models.constants(model).items()}
+
+    (change,) = fold_scale(model)
+
+    assert change.outcome == "done"
+    after = models.outputs(model, {"x": x})["y"].astype(np.float64)
+    # Half a unit in the last place of each weight, and of the two outputs that either has.
+    half = np.finfo(np.float16).eps / 2
+    terms = np.abs(x.astype(np.float64)) @ np.abs(exact["w"] * exact["c"])
+    assert (np.abs(after - before) <= half * (terms + 3 * np.abs(before)) + 1e-7).all()
+
+
+def test_half_weights_that_would_leave_their_range_stay(tmp_path: Path) -> None:
+    model = models.read(HALF, tmp_path)
+    # Products of about 1e-6 are not normal numbers: steps are 6e-8.
+    model.graph.initializers["c"].const_value = ir.tensor(np.full(4, 1e-6, np.float16), name="c")
+    (change,) = fold_scale(model)
+    assert (change.outcome, change.after) == (
+        "left alone",
+        "weight 'w' would leave the range of half precision",
+    )

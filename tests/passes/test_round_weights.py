@@ -13,8 +13,8 @@ from onnxsqueeze.numerics.grid import (
     to_bfloat16,
     to_grid,
 )
-from onnxsqueeze.numerics.rounding import compensated, damped
-from onnxsqueeze.passes.round_weights import codes, needed, pruned
+from onnxsqueeze.numerics.rounding import compensated, damped, descended
+from onnxsqueeze.passes.round_weights import codes, factors, from_arrays, needed, pruned
 from onnxsqueeze.plan.types import WeightChoice
 from tests.runtime.made import random
 
@@ -69,7 +69,9 @@ def test_compensated_rounding_uses_the_gram_matrix():
     planned = choice(bits=4, axis=1, rounding="compensated")
     found = codes(w, planned, seen)
     hessian = damped(seen.matrix[0].astype(np.float64), seen.rows)
-    np.testing.assert_array_equal(found.rows, compensated(w.T, hessian, found.scale, 4))
+    first = compensated(w.T, hessian, found.scale, 4)
+    expected = descended(first, w.T, hessian, found.scale, 4)
+    np.testing.assert_array_equal(found.rows, expected)
     nearest = codes(w, choice(bits=4, axis=1), seen)
     errors = [
         np.einsum("kr,kl,lr->", w - c.values(w.shape, 1), hessian, w - c.values(w.shape, 1))
@@ -182,6 +184,32 @@ def test_pruned_values_stay_zero_under_columns():
         back = found.values(w.shape, 0)
         assert (back[np.abs(w) < 0.5] == 0).all()
         assert np.count_nonzero(back) > 0
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_known_factors_change_nothing(columns):
+    w, seen = uneven(24, 36), gram(18, groups=2)
+    w = w.reshape(24, 18, 2)[..., 0]
+    planned = choice(bits=4, axis=0, rounding="compensated", columns=columns)
+    fresh, found = codes(w, planned, seen), codes(w, planned, seen, known=factors(seen))
+    np.testing.assert_array_equal(found.rows, fresh.rows)
+
+
+def test_given_zeros_count_instead_of_small_values():
+    w = random(24, 10)
+    zeros = np.random.default_rng(1).random(w.shape) < 0.4
+    planned = choice(bits=4, axis=1, rounding="compensated", prune_below=0.5)
+    back = codes(w, planned, gram(24), zeros=zeros).values(w.shape, 1)
+    assert (back[zeros] == 0).all()
+    assert (back[~zeros & (np.abs(w) < 0.5)] != 0).any()
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_codes_are_read_back_from_their_arrays(columns):
+    found = codes(uneven(24, 36), choice(bits=4, axis=0, columns=columns), None)
+    again = from_arrays(found.arrays())
+    assert (again.column is not None) == columns
+    np.testing.assert_array_equal(again.values((24, 36), 0), found.values((24, 36), 0))
 
 
 def test_values_that_are_not_finite_are_refused():

@@ -38,6 +38,8 @@ def test_all_forms_are_offered_from_small_and_damaging_to_large_and_exact():
         ({}, {"bits": (4,)}, [("stored", 4), ("float", 32)]),
         ({}, {"bits": (16,)}, [("float16", 16), ("float", 32)]),
         ({}, {"bits": ()}, [("float", 32)]),
+        ({}, {"operator_bits": {"MatMul": (8,)}}, [("stored", 8), ("float", 32)]),
+        ({}, {"operator_bits": {"Conv": (8,)}}, ALL),
         ({}, {"keep": ("w",)}, [("float", 32)]),
         ({}, {"keep": ("reads w",)}, [("float", 32)]),
         ({}, {"keep": ("reads",)}, ALL),

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from onnxsqueeze.config import WIDTHS, Limits, Target
+from onnxsqueeze.errors import PlanError
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.plan.choose import choose
-from onnxsqueeze.plan.make import allowed, make_plan
+from onnxsqueeze.plan.make import allowed, check_operators, make_plan
 from tests.plan.weight_facts import weight
 
 
@@ -58,3 +59,16 @@ def test_a_plan_without_samples_says_so():
 def test_few_bits_need_a_new_opset_or_samples(bits, opset, has_data, portable, left):
     found = allowed(Limits(bits=bits, keep=("k",)), opset, has_data=has_data, portable=portable)
     assert found == Limits(bits=left, keep=("k",))
+
+
+def test_widths_of_operators_are_cut_down_like_all():
+    limits = Limits(bits=(8,), operator_bits={"Conv": (4, 8, 16), "Gemm": (4,)})
+    found = allowed(limits, 20, has_data=True, portable=False)
+    assert found == Limits(bits=(8,), operator_bits={"Conv": (8, 16), "Gemm": ()})
+
+
+def test_widths_of_an_operator_that_is_not_there_are_refused():
+    limits = Limits(operator_bits={"Conv": (8,)})
+    check_operators(limits, ["Conv", "Relu"])
+    with pytest.raises(PlanError, match=r"'Conv', and .* no such node\n  It has: MatMul, Relu"):
+        check_operators(limits, ["Relu", "MatMul"])

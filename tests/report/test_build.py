@@ -261,7 +261,7 @@ def test_notes_changes_times_and_files_are_handed_on(original: Path) -> None:
         machine=fixture.MACHINE,
         files={"model": "small.onnx"},
     )
-    assert report.notes == ("as the samples say", "as the plan says")
+    assert report.notes[:2] == ("as the samples say", "as the plan says")
     assert report.changes == (change,)
     assert report.seconds == {"measure": 1.235}
     assert (report.data, report.calibration_samples, report.evaluation_samples) == (
@@ -272,3 +272,45 @@ def test_notes_changes_times_and_files_are_handed_on(original: Path) -> None:
     assert (report.machine, report.files) == (fixture.MACHINE, {"model": "small.onnx"})
     assert (report.max_drop, report.metric) == (0.02, "top1")
     assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_notes_tell_opset_load_time_and_integers(tmp_path: Path) -> None:
+    text = """
+    g (float[2,16] x) => (float[2,16] y) <int8[16,16] w, float s = {0.01}> {
+      d = DequantizeLinear (w, s)
+      y = MatMul (x, d)
+    }"""
+    old = saved(model_of(text, opset=19, ir_version=10), tmp_path, "old.onnx")
+    new = saved(model_of(text, opset=21, ir_version=10), tmp_path, "new.onnx")
+    validation = fixture.validation()
+
+    report = build(Story("compress", old, model=io.read(new), result=new, validation=validation))
+
+    assert report.notes == (
+        "already in integers: 1 node(s) kept as they are, with 1 integer weight(s) of 256 bytes",
+        "opset 19 became 21: a runtime that knows only older opsets does not load the file",
+        "the file loads in 61.2 ms, and the original in 48.6 ms",
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "max_drop", "expected"),
+    [
+        ("top1", 0.001, "top1 on 512 samples cannot show a drop of at most 0.10%: at least 3000"),
+        ("top1", 0.0, "no number of samples can"),
+        ("top1", 0.01, ""),
+        ("auto (y: values)", 0.001, ""),
+    ],
+)
+def test_budget_that_no_result_could_be_shown_to_keep_is_told(
+    original: Path, metric: str, max_drop: float, expected: str
+) -> None:
+    validation = fixture.validation()
+    fidelity = validation.fidelity[0].model_copy(update={"metric": metric})
+    validation = validation.model_copy(update={"fidelity": (fidelity,)})
+
+    report = compressed(original, validation=validation, budget=Budget(max_drop=max_drop))
+
+    told = [note for note in report.notes if "samples" in note and "cannot show" in note]
+    assert len(told) == bool(expected)
+    assert expected in "".join(told)

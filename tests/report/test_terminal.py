@@ -131,3 +131,18 @@ def test_worse_is_not_called_better():
     assert "10.9 MB to 11.4 MB, 1.05× larger" in text
     assert "slower, 0.80× (0.70× to 0.90×)" in text
     assert "not met (at most" in text
+
+
+def test_metric_is_told_once_unless_the_graph_as_written_differs():
+    validation = fixture.validation()
+    default = validation.fidelity[0]
+    same = default.model_copy(update={"optimization": "off"})
+    apart = same.model_copy(update={"drop": Interval(value=0.2, low=0.1, high=0.3)})
+
+    def told(*fidelity):
+        changed = validation.model_copy(update={"fidelity": fidelity})
+        return words(shown(fixture.compress(validation=changed)))
+
+    assert told(default, same).count("metric, cpu") == 1
+    assert "as written" not in told(default, same)
+    assert "as written drop 20.0% with graph optimization off" in told(default, apart)

@@ -1,0 +1,259 @@
+"""Which entries of which tensors live or die together: channels, neurons and attention heads.
+
+Every entry of every axis of every tensor is a point; a tie of the operator table joins two of
+them. The connected components are what can be removed as a whole. Those that touch what must stay
+(inputs and outputs of the model, an axis that an operator normalises or sums over, an operator
+that the table does not know, what a subgraph reads, an axis whose length varies) are frozen, with
+the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxsqueeze.graph import walk
+from onnxsqueeze.ops import row_of
+from onnxsqueeze.ops.row import Tie, inputs, outputs
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+Place = tuple[str, int]
+"""A tensor by name, and one of its axes."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is removed together: channels, neurons or heads with all that belongs to them.
+
+    Attributes:
+        name: What it is called in plans and reports.
+        count: Number of units.
+        entries: Unit of each entry of an axis, by (tensor, axis); -1 for entries of no unit.
+    """
+
+    name: str
+    count: int
+    entries: Mapping[Place, Array]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """An axis of a weight that cannot be cut, and why."""
+
+    weight: str
+    axis: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """What can be cut out of a model, and what cannot."""
+
+    units: tuple[Units, ...]
+    frozen: tuple[Frozen, ...]
+
+
+class Points:
+    """Numbers every entry of every axis, and finds which of them are joined."""
+
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+        self.start: dict[Place, int] = {}
+        self.dim: dict[Place, int] = {}
+        total = 0
+        for name, shape in shapes.items():
+            for axis, dim in enumerate(shape):
+                self.start[name, axis], self.dim[name, axis] = total, dim
+                total += dim
+        self.total = total
+        self._pairs: list[tuple[Array, Array]] = []
+        self.reasons: dict[Place, str] = {}
+
+    def join(self, a: Place, a_index: Array, b: Place, b_index: Array) -> None:
+        """Let entry ``a_index[k]`` of one axis go with entry ``b_index[k]`` of the other."""
+        self._pairs.append((self.start[a] + a_index, self.start[b] + b_index))
+
+    def freeze(self, place: Place, reason: str) -> None:
+        """Keep an axis as it is, for the reason given first."""
+        if place in self.start:
+            self.reasons.setdefault(place, reason)
+
+    def components(self) -> Array:
+        """Return for every point the least point that it is joined with.
+
+        Source:
+            Label propagation with pointer jumping, as in Shiloach and Vishkin 1982.
+        """
+        label = np.arange(self.total)
+        if not self._pairs:
+            return label
+        a, b = (np.concatenate(side) for side in zip(*self._pairs, strict=True))
+        while True:
+            least = np.minimum(label[a], label[b])
+            before = label.copy()
+            for end in (a, b):
+                np.minimum.at(label, before[end], least)
+                np.minimum.at(label, end, least)
+            label = label[label]
+            if np.array_equal(label, before):
+                return label
+
+    def of(self, place: Place) -> slice:
+        """Return where the points of an axis are."""
+        return slice(self.start[place], self.start[place] + self.dim[place])
+
+
+def dependencies(model: ir.Model, shapes: Sequence[Mapping[str, Shape]]) -> Dependencies:
+    """Return what can be removed as a whole, and which axes of weights are frozen, with reasons.
+
+    Args:
+        model: A normalised model.
+        shapes: Measured shapes by tensor, of one run or several; an axis that differs is frozen.
+    """
+    first = shapes[0]
+    points = joined(model, first)
+    for other in shapes[1:]:
+        for name, shape in first.items():
+            for axis in range(len(shape)):
+                if other.get(name, shape)[axis : axis + 1] != shape[axis : axis + 1]:
+                    points.freeze((name, axis), "its length varies between samples")
+    for value in model.graph.inputs:
+        _freeze_all(points, value, first, "it is an input of the model")
+    for value in model.graph.outputs:
+        _freeze_all(points, value, first, "it is an output of the model")
+    label = points.components()
+    reasons = _spread(points, label)
+    found = tuple(_grouped(points, label, reasons, model))
+    return Dependencies(found, tuple(_frozen(points, label, reasons, model)))
+
+
+def joined(model: ir.Model, shapes: Mapping[str, Shape]) -> Points:
+    """Return the points of all tensors, joined by what the operator table ties."""
+    points = Points(shapes)
+    for node in model.graph:
+        _tie(points, node, shapes)
+    return points
+
+
+def _freeze_all(points: Points, value: ir.Value, shapes: Mapping[str, Shape], reason: str) -> None:
+    name = str(value.name)
+    for axis in range(len(shapes.get(name, ()))):
+        points.freeze((name, axis), reason)
+
+
+def _tie(points: Points, node: ir.Node, shapes: Mapping[str, Shape]) -> None:
+    """Join what the node's row ties; freeze each axis that it does not mention."""
+    for graph in walk.subgraphs(node):
+        for captured in walk.captures(graph):
+            _freeze_all(points, captured, shapes, f"a subgraph of {node.op_type} reads it")
+    row = row_of(node)
+    if row is None or row.ties is None:
+        reason = f"the table does not say what {node.op_type} ties"
+        for used_here in (*node.inputs, *node.outputs):
+            if used_here is not None:
+                _freeze_all(points, used_here, shapes, reason)
+        return
+    ports = {**inputs(node), **outputs(node)}
+    known = {n: shapes[str(v.name)] for n, v in ports.items() if str(v.name) in shapes}
+    used: set[tuple[str, int]] = set()
+    for tie in row.ties(node, known):
+        used |= {(tie.a.name, tie.a.axis), (tie.b.name, tie.b.axis)}
+        _join(points, ports, tie)
+    for port, value in ports.items():
+        for axis, dim in enumerate(known.get(port, ())):
+            if (port, axis) not in used and dim > 1 and not _is_setting(value):
+                points.freeze(
+                    (str(value.name), axis), f"{node.op_type} ties axis {axis} to nothing"
+                )
+
+
+def _is_setting(value: ir.Value) -> bool:
+    """Return whether it is a constant shape or the like, whose own length never changes."""
+    return value.is_initializer() and value.dtype == ir.DataType.INT64
+
+
+def _join(points: Points, ports: Mapping[str, ir.Value], tie: Tie) -> None:
+    if tie.a.name not in ports or tie.b.name not in ports:  # an optional one that is absent
+        return
+    a, b = ((str(ports[port.name].name), port.axis) for port in (tie.a, tie.b))
+    if a in points.start and b in points.start:
+        points.join(a, tie.a_index, b, tie.b_index)
+
+
+def _spread(points: Points, label: Array) -> dict[int, str]:
+    """Return the reason of each component that touches something frozen."""
+    found: dict[int, str] = {}
+    for place, reason in points.reasons.items():
+        for one in np.unique(label[points.of(place)]).tolist():
+            found.setdefault(one, f"{place[0]!r}, axis {place[1]}: {reason}")
+    return found
+
+
+def _grouped(
+    points: Points, label: Array, reasons: Mapping[int, str], model: ir.Model
+) -> Iterator[Units]:
+    """Yield the components that may go, those that touch the same axes together."""
+    weights = _matrices(model)
+    touched: dict[int, list[Place]] = {}
+    for place in points.start:
+        if points.dim[place] > 1:
+            for one in np.unique(label[points.of(place)]).tolist():
+                if one not in reasons:
+                    touched.setdefault(one, []).append(place)
+    same: dict[tuple[Place, ...], list[int]] = {}
+    for one, places in sorted(touched.items()):
+        counts = tuple(int((label[points.of(place)] == one).sum()) for place in places)
+        if any(name in weights for name, _ in places) and any(
+            name not in model.graph.initializers for name, _ in places
+        ):
+            same.setdefault((*places, ("", hash(counts))), []).append(one)
+    for key, ones in same.items():
+        if len(ones) > 1:
+            yield _units(points, label, key[:-1], ones, set(model.graph.initializers))
+
+
+def _matrices(model: ir.Model) -> set[str]:
+    """Return the float initializers of two axes or more: what it pays to cut."""
+    return {
+        name
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None
+        and len(value.const_value.shape) > 1
+        and value.const_value.dtype.is_floating_point()
+    }
+
+
+def _units(
+    points: Points,
+    label: Array,
+    places: Sequence[Place],
+    ones: Sequence[int],
+    constants: set[str],
+) -> Units:
+    number = np.full(points.total, -1)
+    number[list(ones)] = np.arange(len(ones))
+    entries = {place: number[label[points.of(place)]] for place in places}
+    made = next(name for name, _ in places if name not in constants)
+    return Units(made, len(ones), entries)
+
+
+def _frozen(
+    points: Points, label: Array, reasons: Mapping[int, str], model: ir.Model
+) -> Iterator[Frozen]:
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or len(tensor.shape) < 2:
+            continue
+        for axis in range(len(tensor.shape)):
+            place = (name, axis)
+            if points.dim.get(place, 1) < 2:
+                continue
+            ones = np.unique(label[points.of(place)]).tolist()
+            why = [reasons[one] for one in ones if one in reasons]
+            if why:
+                yield Frozen(name, axis, why[0])

@@ -1,0 +1,90 @@
+"""Types of options: what a user may write for a fraction, a time, numbers, and bit widths."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+
+class FractionType(click.ParamType[Any]):
+    """``1%`` or ``0.01``; a bare number of 1 or more is refused, since it could mean either."""
+
+    name = "fraction"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the fraction."""
+        text = str(value).strip()
+        number, is_percent = text.removesuffix("%"), text.endswith("%")
+        try:
+            fraction = float(number) / (100 if is_percent else 1)
+        except ValueError:
+            self.fail(f"{text!r} is no number; write 1% or 0.01", param, ctx)
+        if not is_percent and fraction >= 1:
+            self.fail(f"{text!r} could mean {text}% or all of it; write 1% or 0.01", param, ctx)
+        if not 0 <= fraction <= 1:
+            self.fail(f"{text!r} is not between 0% and 100%", param, ctx)
+        return fraction
+
+
+class SecondsType(click.ParamType[Any]):
+    """``90``, ``90s``, ``5m`` or ``1h``."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return seconds."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
+        if not found or float(found[1]) <= 0:
+            self.fail(f"{value!r} is no time; write 90s, 5m or 1h", param, ctx)
+        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+class NumbersType(click.ParamType[Any]):
+    """Numbers with commas (``8,16``), or with ``x`` for a size (``224x224``)."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float], separator: str = ",") -> None:
+        self.kind = kind
+        self.separator = separator
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return the numbers."""
+        if isinstance(value, list | tuple):
+            return tuple(self.kind(one) for one in value)
+        try:
+            return tuple(self.kind(part) for part in str(value).split(self.separator))
+        except ValueError:
+            shape = self.separator.join(["8", "16"])
+            self.fail(f"{value!r} is not of the form {shape}", param, ctx)
+
+
+class BitsType(click.ParamType[Any]):
+    """Widths, ``4,8``, and widths of operators, ``Conv=8,Gemm=4``; those of one with ``/``."""
+
+    name = "bits"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[str, int], ...]:
+        """Return pairs of operator and width; the operator is empty where none is named."""
+        listed = value if isinstance(value, list | tuple) else str(value).split(",")
+        pairs: list[tuple[str, int]] = []
+        for part in listed:
+            if isinstance(part, tuple):  # converted before
+                pairs.append(part)
+                continue
+            operator, _, widths = str(part).rpartition("=")
+            try:
+                pairs += [(operator.strip(), int(width)) for width in widths.split("/")]
+            except ValueError:
+                self.fail(f"{value!r} is not of the form 8,16 or Conv=8,Gemm=4/8", param, ctx)
+        return tuple(pairs)

@@ -1,0 +1,215 @@
+"""What a weight is multiplied with, and what it should give, as moments over streamed samples.
+
+``input_moments`` are of one model. ``paired_moments`` are of a changed model, with the original's
+outputs as targets: both run on the same samples, and rows are taken at the same places of both.
+One sample in five is kept apart, to choose by.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxsqueeze.measure.grams import Samples
+from onnxsqueeze.measure.prune_readers import Reader, bias, residual, rows_of_output
+from onnxsqueeze.measure.prune_rows import live
+from onnxsqueeze.measure.prune_sums import Sum, Sums
+from onnxsqueeze.measure.ranges import cores
+from onnxsqueeze.numerics.pruning_refit import Inputs, Moments
+from onnxsqueeze.runtime import ort
+
+Array = npt.NDArray[Any]
+Tell = Callable[[int, int], None]
+
+ROWS_PER_FEATURE = 32
+FEWEST_ROWS, MOST_ROWS = 8192, 65536
+PASS_BYTES = 384 * 2**20
+"""Memory for the moments that are collected in one pass over the samples."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A weight as the original reads it, and as a changed model does.
+
+    Attributes:
+        before: The original's reader.
+        after: The changed model's.
+        outputs: Which outputs stay, (groups, out), equally many in each group.
+    """
+
+    before: Reader
+    after: Reader
+    outputs: Array
+
+
+def input_moments(
+    model: ir.Model,
+    readers: Sequence[Reader],
+    samples: Samples,
+    *,
+    mask: str | None = None,
+    seed: int = 0,
+    progress: Tell | None = None,
+) -> dict[str, tuple[tuple[Inputs, Inputs], ...]]:
+    """Return by weight, for each of its matrices, the moments to fit to and to choose by.
+
+    Args:
+        model: The model.
+        readers: Its weights.
+        samples: Feeds.
+        mask: Input that tells which places count; see ``mask_input``.
+        seed: Seed of the choice of rows.
+        progress: Called with (done, all) of the samples.
+    """
+    found: dict[str, tuple[tuple[Inputs, Inputs], ...]] = {}
+    passes = list(_passes(readers))
+    for number, part in enumerate(passes):
+        made = _session(model, [reader.x for reader in part])
+        sums = {reader.name: Sums(len(samples)) for reader in part}
+        for index, feed in enumerate(samples):
+            values = _run(made, feed, mask)
+            for reader in part:
+                x = reader.rows(values[reader.x], *_draw(reader, len(samples), seed, index))
+                sums[reader.name].add((x,), index)
+            if progress is not None:
+                progress(number * len(samples) + index + 1, len(passes) * len(samples))
+        found |= {name: one.split(Sum.inputs) for name, one in sums.items() if one.rows}
+    return found
+
+
+def paired_moments(
+    original: ir.Model,
+    changed: ir.Model,
+    pairs: Sequence[Pair],
+    samples: Samples,
+    *,
+    mask: str | None = None,
+    seed: int = 0,
+    progress: Tell | None = None,
+) -> dict[str, tuple[tuple[Moments, Moments], ...]]:
+    """Return by weight, for each matrix, the moments of fitting to the original's outputs.
+
+    Where the output is added to another tensor, the target makes up for that one's error, too.
+
+    Args:
+        original: The model whose outputs are the targets.
+        changed: The model whose rows are fitted to, with the same inputs.
+        pairs: The weights.
+        samples: Feeds.
+        mask: Input that tells which places count; see ``mask_input``.
+        seed: Seed of the choice of rows.
+        progress: Called with (done, all) of the samples.
+    """
+    aims = [_Aim(pair) for pair in pairs]
+    first = _session(original, [name for aim in aims for name in aim.in_original])
+    second = _session(changed, [name for aim in aims for name in aim.in_changed])
+    sums = [Sums(len(samples)) for _ in pairs]
+    for index, feed in enumerate(samples):
+        before, after = _run(first, feed, mask), _run(second, feed, mask)
+        for aim, one in zip(aims, sums, strict=True):
+            x, t = aim.rows(before, after, len(samples), seed, index)
+            one.add((x, t), index)
+        if progress is not None:
+            progress(index + 1, len(samples))
+    both = zip(pairs, sums, strict=True)
+    return {pair.before.name: one.split(Sum.moments) for pair, one in both if one.rows}
+
+
+class _Aim:
+    """How rows and targets of one weight come out of the tensors of both models."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._added = None if pair.before.is_wide else residual(pair.before)
+        own = bias(pair.before)
+        groups, out = pair.outputs.shape
+        takes = own is not None and own.is_own and not pair.before.is_wide
+        self._bias = own.values.reshape(groups, 1, out) if own is not None and takes else None
+
+    @property
+    def in_original(self) -> list[str]:
+        wanted = self._pair.before.x if self._pair.before.is_wide else self._pair.before.y
+        return [wanted, *([] if self._added is None else [self._added])]
+
+    @property
+    def in_changed(self) -> list[str]:
+        return [self._pair.after.x, *([] if self._added is None else [self._added])]
+
+    def rows(
+        self,
+        before: Mapping[str, Array],
+        after: Mapping[str, Array],
+        samples: int,
+        seed: int,
+        index: int,
+    ) -> tuple[Array, Array]:
+        """Return x (groups, rows, kept) and t (groups, rows, outputs that stay)."""
+        original, changed = self._pair.before, self._pair.after
+        stay = self._pair.outputs
+
+        def draw() -> tuple[int, np.random.Generator]:
+            return _draw(original, samples, seed, index)
+
+        x = changed.rows(after[changed.x], *draw())
+        if original.is_wide:
+            weight = original.matrix(original.weight())[0][stay[0]]
+            return x, original.rows(before[original.x], *draw()) @ weight.T
+        target = rows_of_output(original, before[original.y], *draw())
+        if self._bias is not None:
+            target = target - self._bias
+        target = _taken(target, stay)
+        if self._added is None or before[self._added].shape != before[original.y].shape:
+            return x, target
+        wanted = _taken(rows_of_output(original, before[self._added], *draw()), stay)
+        found = rows_of_output(changed, after[self._added], *draw())
+        return x, target + wanted - found
+
+
+def _taken(rows: Array, stay: Array) -> Array:
+    return np.stack([one[:, kept] for one, kept in zip(rows, stay, strict=True)])
+
+
+def _draw(reader: Reader, samples: int, seed: int, index: int) -> tuple[int, np.random.Generator]:
+    """Return how many rows of a sample are taken at most, and what draws them."""
+    wanted = min(max(ROWS_PER_FEATURE * reader.features, FEWEST_ROWS), MOST_ROWS)
+    return -(-wanted // samples), np.random.default_rng(
+        (seed, index, zlib.crc32(reader.name.encode()))
+    )
+
+
+def _passes(readers: Sequence[Reader]) -> Iterator[list[Reader]]:
+    """Yield the readers in parts whose moments fit into memory together."""
+    part: list[Reader] = []
+    used = 0
+    for reader in readers:
+        size = (4 + 8) * 2 * reader.features**2  # two sums, and what is made of them
+        if part and used + size > PASS_BYTES:
+            yield part
+            part, used = [], 0
+        part.append(reader)
+        used += size
+    if part:
+        yield part
+
+
+def _session(model: ir.Model, tensors: Sequence[str]) -> Any:
+    fed = {value.name for value in model.graph.inputs}
+    exposed = [name for name in dict.fromkeys(tensors) if name not in fed]
+    if not exposed:
+        return None
+    return ort.session(ort.expose(model, exposed), threads=cores(), low_memory=True)
+
+
+def _run(made: Any, feed: Mapping[str, Array], mask: str | None) -> dict[str, Array]:
+    """Return the tensors of one sample, at the places that count."""
+    values = dict(feed)
+    if made is not None:
+        values |= ort.run(made, {one.name: feed[one.name] for one in made.get_inputs()})
+    chosen = None if mask is None else feed[mask]
+    return {name: live(value, chosen) for name, value in values.items()}

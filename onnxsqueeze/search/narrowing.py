@@ -1,0 +1,123 @@
+"""Pruning as the first step of a search: the narrower model, made once and kept in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxsqueeze import __version__
+from onnxsqueeze.errors import ModelError
+from onnxsqueeze.facts.store import Fact
+from onnxsqueeze.graph import io
+from onnxsqueeze.passes.fix_reshapes import fix_reshapes
+from onnxsqueeze.plan.types import UnitsChoice
+from onnxsqueeze.progress import Progress
+from onnxsqueeze.runtime.shapes import Shape, measured_shapes
+from onnxsqueeze.search.pruning import prunable, pruned
+from onnxsqueeze.search.trial import Search
+
+SHARE = 0.7
+"""Part of the budget that pruning may spend; the rest is for rounding."""
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """A model without the units that matter least, what reads them fitted to what is left.
+
+    Attributes:
+        model: The model.
+        units: What stays of each group that was narrowed.
+        removed: Part of the multiply-adds that went.
+        sha256: Fingerprint of the original and of what was removed.
+    """
+
+    model: ir.Model
+    units: Mapping[str, UnitsChoice]
+    removed: float
+    sha256: str
+
+    @property
+    def note(self) -> str:
+        """What was done, in words."""
+        gone = sum(one.count - len(one.kept) for one in self.units.values())
+        of = sum(one.count for one in self.units.values())
+        return (
+            f"pruned: {gone} of {of} channels, neurons or heads in {len(self.units)} groups, "
+            f"{self.removed:.0%} of the multiply-adds; what reads them was refitted"
+        )
+
+
+def narrow(search: Search, progress: Progress | None = None) -> Narrowed | None:
+    """Return the most pruned model whose drop keeps to its share of the budget, or None.
+
+    Args:
+        search: The search; its limits tell what must stay, and how much may go.
+        progress: Called with (stage, done, all).
+    """
+    key = {
+        "model": search.facts.model_sha256,
+        "data": search.samples.fingerprint,
+        "held out": search.reference.samples.fingerprint,
+        "metric": search.reference.metric.name,
+        "budget": search.budget.model_dump(mode="json"),
+        "keep": search.limits.keep,
+        "most": search.limits.max_prune,
+        "version": __version__,
+    }
+    saved = search.store.get("narrow", key)
+    if saved is not None:
+        return _from_record(search, saved)
+    fixed = _with_fixed_reshapes(search)
+    units, cut = prunable(fixed)
+    found = pruned(fixed, units, cut, share=SHARE, progress=progress) if units else None
+    if found is None:
+        search.store.put("narrow", key, {"file": None})
+        return None
+    counts = {one.name: one.count for one in units}
+    choices = {
+        name: UnitsChoice(
+            kept=tuple(int(one) for one in stay), count=counts[name], reason=found.reasons[name]
+        )
+        for name, stay in found.kept.items()
+    }
+    dumped = {name: choice.model_dump(mode="json") for name, choice in choices.items()}
+    text = json.dumps([key, dumped], sort_keys=True)
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    search.store.folder.mkdir(parents=True, exist_ok=True)
+    file = search.store.folder / f"narrow-{sha256[:12]}.onnx"
+    io.write(found.model, file)
+    values = {"file": file.name, "sha256": sha256, "removed": found.removed, "units": dumped}
+    saved = search.store.put("narrow", key, values)
+    return _from_record(search, saved)
+
+
+def _from_record(search: Search, saved: Fact) -> Narrowed | None:
+    if saved.values["file"] is None:
+        return None
+    model = io.read(search.store.folder / str(saved.values["file"]))
+    units = {
+        name: UnitsChoice.model_validate_json(json.dumps(one))
+        for name, one in saved.values["units"].items()
+    }
+    return Narrowed(model, units, float(saved.values["removed"]), str(saved.values["sha256"]))
+
+
+def _with_fixed_reshapes(search: Search) -> Search:
+    model = fix_reshapes(search.model, _batched_shapes(search))
+    facts = replace(search.facts, shapes=measured_shapes(model, search.samples[0]))
+    return replace(search, model=model, facts=facts)
+
+
+def _batched_shapes(search: Search) -> Mapping[str, Shape]:
+    """Return shapes of a run on two samples at once where that runs: axes of 1 tell little."""
+    first = search.samples[0]
+    try:
+        doubled = {name: np.concatenate([value, value]) for name, value in first.items()}
+        return measured_shapes(search.model, doubled)
+    except (ModelError, ValueError):  # a fixed batch, or inputs without one
+        return measured_shapes(search.model, first)
