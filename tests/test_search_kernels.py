@@ -76,7 +76,7 @@ def found(made: Search) -> Base:
     return base(made, integer_candidates(made.model), silent)
 
 
-def plan_of(made: Search, one: Base, count: int) -> Plan:
+def plan_of(one: Base, count: int) -> Plan:
     chosen = one.first(count)
     return Plan(
         model_sha256="",
@@ -96,7 +96,7 @@ def test_every_leading_part_can_be_carried_out(
     assert set(one.ranked) == set(one.choices.weights) == weights
     assert one.choices.joined  # the pool between the last convolution and the product
     for count in range(len(one.ranked) + 1):
-        plan = plan_of(made, one, count)
+        plan = plan_of(one, count)
         assert plan.weights.keys() <= set(one.ranked[:count])
         result = carried_out(plan, made.model, rounded(plan, made.model, {}))
         assert fallen_back(plan, result) == {}

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsqueeze.graph import walk
-from onnxsqueeze.ops import row_of
-from onnxsqueeze.ops.row import Tie, inputs, outputs
+from onnxsqueeze.ops import integer_role, row_of
+from onnxsqueeze.ops.row import Row, Tie, inputs, outputs
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -60,7 +60,16 @@ class Dependencies:
 
 
 class Points:
-    """Numbers every entry of every axis, and finds which of them are joined."""
+    """Numbers every entry of every axis, and finds which of them are joined.
+
+    Attributes:
+        start: Number of the first entry of each axis.
+        dim: Length of each axis.
+        total: Number of all entries.
+        reasons: Why an axis stays as it is.
+        made: Axes of weight matrices along which the rows of an output are made.
+        read: Axes of weight matrices that are summed over with those of another input.
+    """
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
         self.start: dict[Place, int] = {}
@@ -73,6 +82,8 @@ class Points:
         self.total = total
         self._pairs: list[tuple[Array, Array]] = []
         self.reasons: dict[Place, str] = {}
+        self.made: set[Place] = set()
+        self.read: set[Place] = set()
 
     def join(self, a: Place, a_index: Array, b: Place, b_index: Array) -> None:
         """Let entry ``a_index[k]`` of one axis go with entry ``b_index[k]`` of the other."""
@@ -152,29 +163,56 @@ def _tie(points: Points, node: ir.Node, shapes: Mapping[str, Shape]) -> None:
         for captured in walk.captures(graph):
             _freeze_all(points, captured, shapes, f"a subgraph of {node.op_type} reads it")
     row = row_of(node)
-    if row is None or row.ties is None:
+    if integer_role(node) is not None or row is None or row.ties is None:
         reason = f"the table does not say what {node.op_type} ties"
+        if integer_role(node) is not None:
+            reason = f"{node.op_type} holds integers, which stay as they are"
         for used_here in (*node.inputs, *node.outputs):
             if used_here is not None:
                 _freeze_all(points, used_here, shapes, reason)
         return
-    ports = {**inputs(node), **outputs(node)}
+    ports = _named_ports(node)
     known = {n: shapes[str(v.name)] for n, v in ports.items() if str(v.name) in shapes}
+    for value in ports.values():
+        if str(value.name) not in shapes:  # that port might need the same cut
+            for other in ports.values():
+                _freeze_all(points, other, shapes, f"the shape of {value.name!r} is unknown")
     used: set[tuple[str, int]] = set()
-    for tie in row.ties(node, known):
+    ties = row.ties(node, known)
+    for tie in ties:
         used |= {(tie.a.name, tie.a.axis), (tie.b.name, tie.b.axis)}
         _join(points, ports, tie)
+    _note_weights(points, node, row, ties)
     for port, value in ports.items():
         for axis, dim in enumerate(known.get(port, ())):
-            if (port, axis) not in used and dim > 1 and not _is_setting(value):
-                points.freeze(
-                    (str(value.name), axis), f"{node.op_type} ties axis {axis} to nothing"
-                )
+            if (port, axis) not in used and dim > 1:
+                reason = f"{node.op_type} ties axis {axis} to nothing"
+                points.freeze((str(value.name), axis), reason)
 
 
-def _is_setting(value: ir.Value) -> bool:
-    """Return whether it is a constant shape or the like, whose own length never changes."""
-    return value.is_initializer() and value.dtype == ir.DataType.INT64
+def _named_ports(node: ir.Node) -> dict[str, ir.Value]:
+    """Return what the node reads and makes; an optional output that is left out has no name."""
+    return {n: v for n, v in {**inputs(node), **outputs(node)}.items() if v.name}
+
+
+def _note_weights(points: Points, node: ir.Node, row: Row, ties: Sequence[Tie]) -> None:
+    """Note which axes of the node's weights make an output's entries, and which read an input's.
+
+    The ties tell: an axis that goes with one of the output makes it, one that goes with another
+    input's is summed over with it.
+    """
+    reads, makes = inputs(node), outputs(node)
+    weights = {w.name for w in row.weights(node)} if row.weights is not None else set()
+    for tie in ties:
+        for here, there in ((tie.a, tie.b), (tie.b, tie.a)):
+            value = reads.get(here.name)
+            if here.name not in weights or value is None or not value.is_initializer():
+                continue
+            place = (str(value.name), here.axis)
+            if there.name in makes:
+                points.made.add(place)
+            elif there.name in reads and there.name != here.name:
+                points.read.add(place)
 
 
 def _join(points: Points, ports: Mapping[str, ir.Value], tie: Tie) -> None:
@@ -197,24 +235,30 @@ def _spread(points: Points, label: Array) -> dict[int, str]:
 def _grouped(
     points: Points, label: Array, reasons: Mapping[int, str], model: ir.Model
 ) -> Iterator[Units]:
-    """Yield the components that may go, those that touch the same axes together."""
+    """Yield the components that may go, those that touch the same axes alike as one group.
+
+    A weight matrix must make them and another must read them, or there is nothing to fit after
+    they are gone.
+    """
     weights = _matrices(model)
+    made, read = ({p for p in side if p[0] in weights} for side in (points.made, points.read))
     touched: dict[int, list[Place]] = {}
     for place in points.start:
         if points.dim[place] > 1:
             for one in np.unique(label[points.of(place)]).tolist():
                 if one not in reasons:
                     touched.setdefault(one, []).append(place)
-    same: dict[tuple[Place, ...], list[int]] = {}
+    same: dict[tuple[tuple[Place, int], ...], list[int]] = {}
     for one, places in sorted(touched.items()):
-        counts = tuple(int((label[points.of(place)] == one).sum()) for place in places)
-        if any(name in weights for name, _ in places) and any(
-            name not in model.graph.initializers for name, _ in places
-        ):
-            same.setdefault((*places, ("", hash(counts))), []).append(one)
+        if not made.isdisjoint(places) and not read.isdisjoint(places):
+            counts = (int((label[points.of(place)] == one).sum()) for place in places)
+            same.setdefault(tuple(zip(places, counts, strict=True)), []).append(one)
+    names: set[str] = set()
     for key, ones in same.items():
         if len(ones) > 1:
-            yield _units(points, label, key[:-1], ones, set(model.graph.initializers))
+            places = [place for place, _ in key]
+            first = next(name for name, _ in places if name not in model.graph.initializers)
+            yield _units(points, label, walk.unused_name(first, names), places, ones)
 
 
 def _matrices(model: ir.Model) -> set[str]:
@@ -229,17 +273,11 @@ def _matrices(model: ir.Model) -> set[str]:
 
 
 def _units(
-    points: Points,
-    label: Array,
-    places: Sequence[Place],
-    ones: Sequence[int],
-    constants: set[str],
+    points: Points, label: Array, name: str, places: Sequence[Place], ones: Sequence[int]
 ) -> Units:
     number = np.full(points.total, -1)
     number[list(ones)] = np.arange(len(ones))
-    entries = {place: number[label[points.of(place)]] for place in places}
-    made = next(name for name, _ in places if name not in constants)
-    return Units(made, len(ones), entries)
+    return Units(name, len(ones), {place: number[label[points.of(place)]] for place in places})
 
 
 def _frozen(

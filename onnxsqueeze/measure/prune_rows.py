@@ -1,7 +1,7 @@
 """Which rows of a sample matter: nothing should be fitted to those of padded places.
 
-In calibration data for a text model four of five places may be padding. Leaving them out of the
-statistics of MiniLM gave 1.5 dB at half the neurons.
+In calibration data for a text model four of five places may be padding. Drawing rows of the others
+alone, and thus more of them, gave MiniLM 1.3 dB at half the neurons.
 """
 
 from __future__ import annotations

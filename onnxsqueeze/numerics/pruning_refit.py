@@ -155,8 +155,7 @@ def fitted(moments: Moments, prior: Array, ridge: float) -> Array:
     gram = moments.gram.astype(np.float64)
     lifted = ridged(gram, ridge)
     target = moments.cross + (lifted[0, 0] - gram[0, 0]) * prior.astype(np.float64)
-    lower = np.linalg.cholesky(lifted)
-    result: Array = np.linalg.solve(lower.T, np.linalg.solve(lower, target.T)).T
+    result: Array = np.linalg.solve(lifted, target.T).T
     return result
 
 

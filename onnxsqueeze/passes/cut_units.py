@@ -38,9 +38,10 @@ def cut_units(
         shapes: Measured shape of every tensor of ``model``.
 
     Raises:
-        PlanError: If a name or a unit is unknown, or nothing of a group would be left.
+        PlanError: If a name or a unit is unknown, nothing of a group would be left, the units do
+            not fit the shapes, or a shape that a node's new attributes follow from is unknown.
     """
-    _check(units, kept)
+    _check(units, kept, shapes)
     stays = _stays(units, kept)
     copy = model.clone()
     after = dict(shapes)
@@ -52,8 +53,12 @@ def cut_units(
         if value is not None and value.const_value is not None:
             values = np.compress(stay, value.const_value.numpy(), axis=axis)
             edit.set_value(value, np.ascontiguousarray(values))
+    cut = {name for name, _ in stays}
     for node in copy.graph:
-        _refit(copy, node, after)
+        ports = _named_ports(node)
+        touched = sorted(cut.intersection(str(value.name) for value in ports.values()))
+        if touched:
+            _refit(copy, node, ports, after, touched[0])
         for output in node.outputs:
             if not output.is_graph_output():
                 output.shape = None
@@ -61,20 +66,33 @@ def cut_units(
     return copy
 
 
-def _check(units: Sequence[Units], kept: Mapping[str, Array]) -> None:
-    counts = {one.name: one.count for one in units}
+def _check(units: Sequence[Units], kept: Mapping[str, Array], shapes: Mapping[str, Shape]) -> None:
+    by_name = {one.name: one for one in units}
     for name, stay in kept.items():
-        if name not in counts:
+        if name not in by_name:
             raise PlanError(
                 f"the plan cuts {name!r}, and the model has no such group of units\n"
                 "  Make a plan for this model: onnxsqueeze plan MODEL"
             )
-        found = np.asarray(stay)
-        if not len(found) or found.min() < 0 or found.max() >= counts[name]:
+        found, one = np.asarray(stay), by_name[name]
+        if not len(found):
             raise PlanError(
-                f"the plan keeps units {found.tolist()[:4]} … of {name!r}, which has "
-                f"{counts[name]}, and at least one must stay\n  Correct the plan."
+                f"the plan keeps no unit of {name!r}, and at least one of its {one.count} must "
+                "stay\n  Correct the plan."
             )
+        outside = found[(found < 0) | (found >= one.count)]
+        if len(outside):
+            raise PlanError(
+                f"the plan keeps unit {outside[0]} of {name!r}, which has units 0 to "
+                f"{one.count - 1}\n  Correct the plan."
+            )
+        for (tensor, axis), unit in one.entries.items():
+            if shapes.get(tensor, ())[axis : axis + 1] != unit.shape:
+                raise PlanError(
+                    f"group {name!r} has {len(unit)} entries of axis {axis} of {tensor!r}, whose "
+                    f"shape is {shapes.get(tensor, 'unknown')}\n"
+                    "  The units belong to another model: find them in this one."
+                )
 
 
 def _stays(units: Sequence[Units], kept: Mapping[str, Array]) -> dict[Place, Array]:
@@ -88,19 +106,38 @@ def _stays(units: Sequence[Units], kept: Mapping[str, Array]) -> dict[Place, Arr
     return stays
 
 
-def _refit(model: ir.Model, node: ir.Node, after: Mapping[str, Shape]) -> None:
+def _named_ports(node: ir.Node) -> dict[str, ir.Value]:
+    """Return what the node reads and makes, by schema name; none where the table has no row."""
+    if row_of(node) is None:
+        return {}
+    return {n: v for n, v in {**inputs(node), **outputs(node)}.items() if v.name}
+
+
+def _refit(
+    model: ir.Model,
+    node: ir.Node,
+    ports: Mapping[str, ir.Value],
+    after: Mapping[str, Shape],
+    cut: str,
+) -> None:
+    """Rewrite what follows, in a node that reads or makes the tensor ``cut``."""
     row = row_of(node)
     if row is None or row.refit is None:
         return
-    ports = {**inputs(node), **outputs(node)}
-    known = {n: after[str(v.name)] for n, v in ports.items() if str(v.name) in after}
-    if len(known) < len(ports):
-        return
-    refit = row.refit(node, known)
+    for value in ports.values():
+        if str(value.name) not in after:
+            raise PlanError(
+                f"{node.op_type} cannot follow the cut of {cut!r}: the shape of {value.name!r} is "
+                "unknown\n  It has none in the shapes that were measured; measure them again."
+            )
+    refit = row.refit(node, {name: after[str(value.name)] for name, value in ports.items()})
     for name, new in refit.attributes.items():
         node.attributes[name] = ir.convenience.convert_attribute(name, new)
     for name, values in refit.inputs.items():
-        index = next(k for k, value in enumerate(node.inputs) if value is ports[name])
-        wanted = f"{ports[name].name}.cut"
-        new_input = edit.add_initializer(model.graph, wanted, values, walk.value_names(model))
+        old = ports[name]
+        index = next(k for k, value in enumerate(node.inputs) if value is old)
+        taken = walk.value_names(model)
+        new_input = edit.add_initializer(model.graph, f"{old.name}.cut", values, taken)
         node.replace_input_with(index, new_input)
+        if old.is_initializer() and not old.uses():
+            del model.graph.initializers[str(old.name)]

@@ -41,8 +41,11 @@ def _one_round(model: ir.Model, shapes: Mapping[str, Shape]) -> dict[str, Shape]
     label, taken = points.components(), walk.value_names(model)
     made: dict[str, Shape] = {}
     for node in model.graph:
-        row, ports = row_of(node), inputs(node)
-        if row is None or row.refit is None or not {"shape", "data"} <= ports.keys():
+        row = row_of(node)
+        if row is None or row.refit is None:
+            continue
+        ports = inputs(node)
+        if not {"shape", "data"} <= ports.keys():
             continue
         shape, data = ports["shape"], str(ports["data"].name)
         found = sources(shape, shapes)

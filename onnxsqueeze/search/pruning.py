@@ -219,8 +219,8 @@ def at_rung(
 ) -> Pruned | None:
     """Return the model of one rung of the ladder, repaired and measured; None if nothing goes.
 
-    Refitting layer by layer is kept where it is better than all layers at once: it gave a small
-    CNN 6 dB and MiniLM none.
+    Refitting layer by layer is kept where it is better than all layers at once: at half of all
+    widths it gave a small CNN 7 dB, and MiniLM 0.2 dB.
 
     Args:
         search: The search.

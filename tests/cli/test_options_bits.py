@@ -12,27 +12,30 @@ from onnxsqueeze.cli.option_types import BitsType
 from onnxsqueeze.config import WIDTHS, Limits
 
 
-def limits(text: Any) -> Limits:
-    bits = BitsType().convert(text, None, None)
-    assert BitsType().convert(bits, None, None) == bits  # click converts defaults again
-    rest = {"keep": (), "prune_below": None, "time_limit": None, "effort": "standard"}
-    return options.limits({"bits": bits, **rest})
+@click.command()
+@options.limit_options
+def command(**values: Any) -> Limits:
+    return options.limits(values)
+
+
+def limits(*arguments: str) -> Limits:
+    found: Limits = command.main([*arguments], standalone_mode=False)
+    return found
 
 
 @pytest.mark.parametrize(
     ("text", "bits", "by_operator"),
     [
         ("4,8", (4, 8), {}),
-        ([4, 8], (4, 8), {}),  # of a TOML file
         ("Conv=8,Gemm=4", WIDTHS, {"Conv": (8,), "Gemm": (4,)}),
         ("8, 16, Conv=4/8", (8, 16), {"Conv": (4, 8)}),
         ("Conv=4,Conv=8", WIDTHS, {"Conv": (4, 8)}),
     ],
 )
 def test_widths_are_for_all_or_for_an_operator(
-    text: Any, bits: tuple[int, ...], by_operator: dict[str, tuple[int, ...]]
+    text: str, bits: tuple[int, ...], by_operator: dict[str, tuple[int, ...]]
 ) -> None:
-    found = limits(text)
+    found = limits("--bits", text)
     assert (found.bits, found.operator_bits) == (bits, by_operator)
     assert found.bits_of("Conv") == by_operator.get("Conv", bits)
     assert found.bits_of("MatMul") == bits
@@ -46,4 +49,15 @@ def test_other_text_is_refused(text: str) -> None:
 
 def test_a_width_that_is_not_there_names_the_option() -> None:
     with pytest.raises(click.UsageError, match="--bits"):
-        limits("Conv=9")
+        limits("--bits", "Conv=9")
+
+
+def test_all_widths_are_allowed_without_it() -> None:
+    assert limits().bits == WIDTHS
+    assert limits().operator_bits == {}
+
+
+def test_a_configuration_file_may_list_them() -> None:
+    pairs = BitsType().convert([4, "Conv=8"], None, None)
+    assert pairs == (("", 4), ("Conv", 8))
+    assert BitsType().convert(pairs, None, None) == pairs  # click converts defaults again
