@@ -264,7 +264,7 @@ def _narrower(
 ) -> tuple[Measured, Search] | None:
     """Return the pruned model with its own facts, and a search in it; None without pruning."""
     limits, target, loaded = search.limits, search.target, measured.loaded
-    if limits.prune == "off" or target.objective == "size" or loaded.is_synthetic:
+    if not limits.prunes(target.objective) or loaded.is_synthetic:
         return None
     found = narrow(search, progress)
     if found is None:

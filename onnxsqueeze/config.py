@@ -75,8 +75,8 @@ class Limits(Settings):
         time_limit_s: Stop measuring after this many seconds and end with the best so far.
         effort: ``quick`` rounds each weight by itself; ``standard`` also tries rounding in the
             order of the graph, with biases corrected; ``thorough`` tries more plans with it.
-        prune: ``auto`` removes channels, neurons and heads unless the objective is ``size``;
-            ``off`` keeps them all.
+        prune: ``on`` removes channels, neurons and heads, ``off`` keeps them all; ``auto`` removes
+            them for objective ``latency``.
         max_prune: Largest part of the multiply-adds that may go with them.
     """
 
@@ -86,7 +86,7 @@ class Limits(Settings):
     prune_below: Annotated[float, Field(gt=0.0)] | None = None
     time_limit_s: Annotated[float, Field(gt=0.0)] | None = None
     effort: Effort = "standard"
-    prune: Literal["auto", "off"] = "auto"
+    prune: Literal["auto", "on", "off"] = "auto"
     max_prune: Fraction = 0.8
 
     @field_validator("keep")
@@ -99,6 +99,15 @@ class Limits(Settings):
     def bits_of(self, operator: str) -> tuple[Width, ...]:
         """Return the bit widths that weights of an operator may be stored with."""
         return self.operator_bits.get(operator, self.bits)
+
+    def prunes(self, objective: str) -> bool:
+        """Return whether channels, neurons and heads may go, for this objective.
+
+        Example:
+            >>> Limits().prunes("latency"), Limits().prunes("size")
+            (True, False)
+        """
+        return self.prune == "on" or (self.prune == "auto" and objective == "latency")
 
     def is_kept(self, *names: str) -> bool:
         """Return whether any of ``names`` matches a keep pattern in full."""
