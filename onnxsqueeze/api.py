@@ -102,8 +102,9 @@ def measure(
         progress: Called with (stage, done, all).
     """
     data, store = data or DataSettings(), _store(run)
-    loaded = load_model(model, data, store)
-    return _measured(loaded, store, data, target or Target(), limits or Limits(), progress)
+    loaded, limits = load_model(model, data, store), limits or Limits()
+    _check_kept(loaded, limits)
+    return _measured(loaded, store, data, target or Target(), limits, progress)
 
 
 def _measured(
@@ -114,7 +115,6 @@ def _measured(
     limits: Limits,
     progress: Progress | None,
 ) -> Measured:
-    _check_kept(loaded, limits)
     subject = Subject(
         model=loaded.model,
         model_sha256=loaded.sha256,
@@ -141,7 +141,7 @@ def _check_kept(loaded: Loaded, limits: Limits) -> None:
                 f"keep pattern {pattern!r} matches no initializer and no node of the model\n"
                 "  It must match a whole name; 'onnxsqueeze inspect MODEL' lists them."
             )
-    check_operators(limits, (node.op_type for node in walk.nodes(loaded.model)))
+    check_operators(limits, (weight.node.op_type for weight in weights(loaded.model)[0]))
 
 
 def plan(
@@ -234,6 +234,7 @@ def compress(
     with clock.stage("measure"):
         store = _store(run)
         loaded = load_model(model, data, store)
+        _check_kept(loaded, limits)  # before pruning, which may leave an operator no weight
         # First, so that a metric or provider that does not fit is told before all that takes long.
         known = _reference(loaded, budget, target)
         measured = _measured(loaded, store, data, target, limits, progress)

@@ -9,4 +9,8 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# pytest --hypothesis-profile=full: more generated graphs and numbers than each run can wait for.
+settings.register_profile("full", max_examples=2000)

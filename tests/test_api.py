@@ -209,6 +209,42 @@ def test_what_does_not_fit_is_told_before_anything_is_measured(
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (Limits(keep=("w9",)), "keep pattern 'w9' matches no initializer"),
+        (Limits(operator_bits={"Relu": (8,)}), r"'Relu', and .*\n  Operators that do: MatMul\."),
+    ],
+)
+def test_limits_that_name_nothing_are_told_before_anything_is_measured(
+    place: Place, limits: Limits, says: str
+) -> None:
+    told: list[str] = []
+    output = place.folder / "out" / "small.onnx"
+    with pytest.raises(PlanError, match=says):
+        api.compress(
+            place.model,
+            output,
+            data(place),
+            limits=limits,
+            progress=lambda stage, *_: told.append(stage),
+        )
+    assert told == []
+    assert not output.exists()
+    with pytest.raises(PlanError, match=says):
+        api.measure(place.model, data(place), run=place.folder / "run", limits=limits)
+
+
+def test_weights_keep_to_the_bits_of_their_operator(tmp_path: Path) -> None:
+    place = network(tmp_path)
+    limits = Limits(bits=(4,), operator_bits={"Conv": (8,), "Gemm": (16,)}, prune="off")
+    output = place.folder / "out" / "small.onnx"
+    made = api.compress(place.model, output, data(place), budget=LOOSE, target=SIZE, limits=limits)
+    assert made.is_met
+    used = {name: choice.bits for name, choice in made.plan.weights.items()}
+    assert used == {"w1": 8, "w2": 8, "w3": 16}
+
+
 def test_zeros_are_packed_without_any_loss(place: Place) -> None:
     # Wide enough that the nodes which unpack the zeros weigh less than they save.
     wide = build(

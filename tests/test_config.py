@@ -23,6 +23,7 @@ def test_defaults():
         (Target, "calibration", "best"),
         (Target, "threads", 0),
         (Limits, "bits", (9,)),
+        (Limits, "operator_bits", {"Conv": (9,)}),
         (Limits, "keep", ("(",)),
         (Limits, "prune_below", 0.0),
         (Limits, "time_limit_s", -1.0),
@@ -37,6 +38,7 @@ def test_a_value_that_cannot_be_is_refused_by_name(kind, field, bad):
 
 @pytest.mark.parametrize(("kind", "field", "good"), [
     (Budget, "max_drop", 0.0), (Budget, "max_drop", 1.0), (Limits, "bits", ()),
+    (Limits, "operator_bits", {"Conv": ()}),
 ])  # fmt: skip
 def test_the_ends_are_allowed(kind, field, good):
     assert getattr(kind(**{field: good}), field) == good

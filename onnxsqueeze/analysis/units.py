@@ -244,10 +244,10 @@ def _grouped(
     made, read = ({p for p in side if p[0] in weights} for side in (points.made, points.read))
     touched: dict[int, list[Place]] = {}
     for place in points.start:
-        if points.dim[place] > 1:
-            for one in np.unique(label[points.of(place)]).tolist():
-                if one not in reasons:
-                    touched.setdefault(one, []).append(place)
+        # Axes of dim 1 count too: a unit that is all of an axis shares its places with no other.
+        for one in np.unique(label[points.of(place)]).tolist():
+            if one not in reasons:
+                touched.setdefault(one, []).append(place)
     same: dict[tuple[tuple[Place, int], ...], list[int]] = {}
     for one, places in sorted(touched.items()):
         if not made.isdisjoint(places) and not read.isdisjoint(places):

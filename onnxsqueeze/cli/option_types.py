@@ -82,9 +82,8 @@ class BitsType(click.ParamType[Any]):
             if isinstance(part, tuple):  # converted before
                 pairs.append(part)
                 continue
-            operator, _, widths = str(part).rpartition("=")
-            try:
-                pairs += [(operator.strip(), int(width)) for width in widths.split("/")]
-            except ValueError:
+            found = re.fullmatch(r"\s*(?:(\w+)\s*=)?((?:\s*\d+\s*/)*\s*\d+\s*)", str(part))
+            if not found:
                 self.fail(f"{value!r} is not of the form 8,16 or Conv=8,Gemm=4/8", param, ctx)
+            pairs += [(found[1] or "", int(width)) for width in found[2].split("/")]
         return tuple(pairs)

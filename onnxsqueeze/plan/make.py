@@ -60,17 +60,20 @@ def allowed(limits: Limits, opset: int, *, has_data: bool, portable: bool) -> Li
 
 
 def check_operators(limits: Limits, operators: Iterable[str]) -> None:
-    """Raise PlanError for widths of an operator that the model lacks: a typo would lose them.
+    """Raise PlanError for widths of an operator that reads no weight: a typo would lose them.
 
     Args:
         limits: What the user asked for.
-        operators: Those of the model.
+        operators: Those that read the model's weights.
+
+    Raises:
+        PlanError: Naming the operators that do.
     """
     there = set(operators)
-    for name in limits.operator_bits.keys() - there:
+    for name in sorted(limits.operator_bits.keys() - there):
         raise PlanError(
-            f"bits are given for operator {name!r}, and the cleaned model has no such node\n"
-            f"  It has: {', '.join(sorted(there))}."
+            f"bits are given for operator {name!r}, and it reads no weight of the cleaned model\n"
+            f"  Operators that do: {', '.join(sorted(there)) or 'none'}."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from onnxsqueeze.config import WIDTHS, Limits
 
 
 @click.command()
+@options.output_options
 @options.limit_options
 def command(**values: Any) -> Limits:
     return options.limits(values)
@@ -41,7 +43,7 @@ def test_widths_are_for_all_or_for_an_operator(
     assert found.bits_of("MatMul") == bits
 
 
-@pytest.mark.parametrize("text", ["few", "Conv", "Conv=", "Conv=many", "4,,8"])
+@pytest.mark.parametrize("text", ["few", "Conv", "Conv=", "Conv=many", "4,,8", "=8", "4, =8"])
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="not of the form 8,16 or Conv=8,Gemm=4/8"):
         BitsType().convert(text, None, None)
@@ -57,7 +59,14 @@ def test_all_widths_are_allowed_without_it() -> None:
     assert limits().operator_bits == {}
 
 
-def test_a_configuration_file_may_list_them() -> None:
-    pairs = BitsType().convert([4, "Conv=8"], None, None)
-    assert pairs == (("", 4), ("Conv", 8))
-    assert BitsType().convert(pairs, None, None) == pairs  # click converts defaults again
+@pytest.mark.parametrize("value", ['[4, "Conv=8"]', '"4,Conv=8"'])
+def test_a_configuration_file_may_list_them(value: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f"bits = {value}\n")
+    found = limits("--config", str(file))
+    assert (found.bits, found.operator_bits) == ((4,), {"Conv": (8,)})
+
+
+def test_what_was_converted_stays() -> None:  # click converts defaults again
+    pairs = BitsType().convert("4,Conv=8/16", None, None)
+    assert BitsType().convert(pairs, None, None) == pairs

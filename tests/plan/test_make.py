@@ -69,6 +69,8 @@ def test_widths_of_operators_are_cut_down_like_all():
 
 def test_widths_of_an_operator_that_is_not_there_are_refused():
     limits = Limits(operator_bits={"Conv": (8,)})
-    check_operators(limits, ["Conv", "Relu"])
-    with pytest.raises(PlanError, match=r"'Conv', and .* no such node\n  It has: MatMul, Relu"):
-        check_operators(limits, ["Relu", "MatMul"])
+    check_operators(limits, ["Conv", "Gemm"])
+    with pytest.raises(PlanError, match=r"'Conv', and .* no weight .*\n  .* do: Gemm, MatMul\."):
+        check_operators(limits, ["MatMul", "Gemm", "MatMul"])
+    with pytest.raises(PlanError, match=r"do: none\."):
+        check_operators(limits, [])
