@@ -13,20 +13,9 @@ from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.graph import io
 from onnxsqueeze.plan.types import Plan
+from tests.measure.pruning import deep
 from tests.runtime.made import made, random
 
-MLP = """
-g (float[N,6] x) => (float[N,4] y)
-<float[6,32] w, float[32] b, float[32,32] v, float[32] c, float[32,4] u, float[4] d> {
-  h = MatMul (x, w)
-  i = Add (h, b)
-  r = Relu (i)
-  k = MatMul (r, v)
-  l = Add (k, c)
-  s = Relu (l)
-  z = MatMul (s, u)
-  y = Add (z, d)
-}"""
 BUDGET = Budget(max_drop=0.05)
 
 
@@ -38,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for weight, constant in ((w, b), (v, c)):
         weight[:, ::2], constant[::2] = 0, 0
     u, d = random(32, 4, seed=4), random(4, seed=5)
-    io.write(made(MLP, w=w, b=b, v=v, c=c, u=u, d=d), folder / "model.onnx")
+    io.write(made(deep(32), w=w, b=b, v=v, c=c, u=u, d=d), folder / "model.onnx")
     np.savez(folder / "x.npz", x=random(200, 50, 6, seed=6))
     return folder
 

@@ -19,25 +19,11 @@ from onnxsqueeze.passes.unique_names import unique_names
 from onnxsqueeze.runtime.shapes import measured_shapes
 from onnxsqueeze.search.pruning import LADDER, at_rung, prunable, pruned, ranking
 from onnxsqueeze.search.trial import Search
-from tests.measure.pruning import SliceCut, units
+from tests.measure.pruning import SliceCut, deep, deep_units
 from tests.runtime.made import made, random
 
-MLP = """
-g (float[N,6] x) => (float[N,4] y)
-<float[6,32] w, float[32] b, float[32,32] v, float[32] c, float[32,4] u, float[4] d> {
-  h = MatMul (x, w)
-  i = Add (h, b)
-  r = Relu (i)
-  k = MatMul (r, v)
-  l = Add (k, c)
-  s = Relu (l)
-  z = MatMul (s, u)
-  y = Add (z, d)
-}"""
-UNITS = [
-    units("r", 32, ("w", 1), ("b", 0), ("v", 0)),
-    units("s", 32, ("v", 1), ("c", 0), ("u", 0)),
-]
+MLP = deep(32)
+UNITS = deep_units(32)
 
 
 def spare() -> ir.Model:

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from onnxsqueeze.graph import walk
 from onnxsqueeze.ops import integer_role, row_of
-from onnxsqueeze.ops.row import Row, Tie, inputs, outputs
+from onnxsqueeze.ops.row import Row, Tie, inputs, outputs, ports
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -40,6 +40,17 @@ class Units:
     name: str
     count: int
     entries: Mapping[Place, Array]
+
+
+def staying(unit: Array, kept: Array) -> Array:
+    """Return which entries stay, by their units: those of no unit, and those of kept units.
+
+    Example:
+        >>> staying(np.array([0, 1, -1, 2]), np.array([1])).tolist()
+        [False, True, True, False]
+    """
+    stays: Array = (unit < 0) | np.isin(unit, kept)
+    return stays
 
 
 @dataclass(frozen=True)
@@ -157,42 +168,42 @@ def _freeze_all(points: Points, value: ir.Value, shapes: Mapping[str, Shape], re
         points.freeze((name, axis), reason)
 
 
+def _freeze_node(points: Points, node: ir.Node, shapes: Mapping[str, Shape], reason: str) -> None:
+    for value in (*node.inputs, *node.outputs):
+        if value is not None:
+            _freeze_all(points, value, shapes, reason)
+
+
 def _tie(points: Points, node: ir.Node, shapes: Mapping[str, Shape]) -> None:
     """Join what the node's row ties; freeze each axis that it does not mention."""
     for graph in walk.subgraphs(node):
         for captured in walk.captures(graph):
             _freeze_all(points, captured, shapes, f"a subgraph of {node.op_type} reads it")
     row = row_of(node)
-    if integer_role(node) is not None or row is None or row.ties is None:
-        reason = f"the table does not say what {node.op_type} ties"
-        if integer_role(node) is not None:
-            reason = f"{node.op_type} holds integers, which stay as they are"
-        for used_here in (*node.inputs, *node.outputs):
-            if used_here is not None:
-                _freeze_all(points, used_here, shapes, reason)
+    if integer_role(node) is not None:
+        reason = f"{node.op_type} holds integers, which stay as they are"
+        _freeze_node(points, node, shapes, reason)
         return
-    ports = _named_ports(node)
-    known = {n: shapes[str(v.name)] for n, v in ports.items() if str(v.name) in shapes}
-    for value in ports.values():
+    if row is None or row.ties is None:
+        _freeze_node(points, node, shapes, f"the table does not say what {node.op_type} ties")
+        return
+    there = ports(node)
+    known = {n: shapes[str(v.name)] for n, v in there.items() if str(v.name) in shapes}
+    for value in there.values():
         if str(value.name) not in shapes:  # that port might need the same cut
-            for other in ports.values():
+            for other in there.values():
                 _freeze_all(points, other, shapes, f"the shape of {value.name!r} is unknown")
     used: set[tuple[str, int]] = set()
     ties = row.ties(node, known)
     for tie in ties:
         used |= {(tie.a.name, tie.a.axis), (tie.b.name, tie.b.axis)}
-        _join(points, ports, tie)
+        _join(points, there, tie)
     _note_weights(points, node, row, ties)
-    for port, value in ports.items():
+    for port, value in there.items():
         for axis, dim in enumerate(known.get(port, ())):
             if (port, axis) not in used and dim > 1:
                 reason = f"{node.op_type} ties axis {axis} to nothing"
                 points.freeze((str(value.name), axis), reason)
-
-
-def _named_ports(node: ir.Node) -> dict[str, ir.Value]:
-    """Return what the node reads and makes; an optional output that is left out has no name."""
-    return {n: v for n, v in {**inputs(node), **outputs(node)}.items() if v.name}
 
 
 def _note_weights(points: Points, node: ir.Node, row: Row, ties: Sequence[Tie]) -> None:
@@ -215,10 +226,10 @@ def _note_weights(points: Points, node: ir.Node, row: Row, ties: Sequence[Tie]) 
                 points.read.add(place)
 
 
-def _join(points: Points, ports: Mapping[str, ir.Value], tie: Tie) -> None:
-    if tie.a.name not in ports or tie.b.name not in ports:  # an optional one that is absent
+def _join(points: Points, there: Mapping[str, ir.Value], tie: Tie) -> None:
+    if tie.a.name not in there or tie.b.name not in there:  # an optional one that is absent
         return
-    a, b = ((str(ports[port.name].name), port.axis) for port in (tie.a, tie.b))
+    a, b = ((str(there[port.name].name), port.axis) for port in (tie.a, tie.b))
     if a in points.start and b in points.start:
         points.join(a, tie.a_index, b, tie.b_index)
 

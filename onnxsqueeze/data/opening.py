@@ -16,7 +16,7 @@ from onnxsqueeze.data.function import function_reader, is_function_name
 from onnxsqueeze.data.images import ImageSettings
 from onnxsqueeze.data.label_files import read_labels
 from onnxsqueeze.data.reader import Array, Reader
-from onnxsqueeze.data.samples import Samples
+from onnxsqueeze.data.samples import Samples, evenly
 from onnxsqueeze.data.stacked import ArrayColumn, file_reader, stacked_reader
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.graph.signature import InputSpec
@@ -94,7 +94,7 @@ def open_samples(
     every = replace(every, labels=_one_each(checked, every))
     if limit is None or limit >= len(every):
         return every
-    return every.subset(np.arange(limit) * len(every) // limit)
+    return every.subset(evenly(len(every), limit))
 
 
 def _reader(

@@ -17,6 +17,16 @@ from onnxsqueeze.errors import DataError
 from onnxsqueeze.graph.signature import InputSpec
 
 
+def evenly(length: int, count: int) -> list[int]:
+    """Return ``count`` positions in a sequence, evenly spaced from its first on.
+
+    Example:
+        >>> evenly(10, 4)
+        [0, 2, 5, 7]
+    """
+    return [number * length // count for number in range(count)]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Samples(Sequence[Feed]):
     """Feeds for one model, each from input name to array, in the model's order and types.

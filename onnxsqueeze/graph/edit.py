@@ -77,6 +77,26 @@ def read_through(graph: ir.Graph, initializer: ir.Value, nodes: Sequence[ir.Node
     return output
 
 
+def insert_behind(graph: ir.Graph, value: ir.Value, nodes: ir.Node | Sequence[ir.Node]) -> None:
+    """Place nodes behind the one that makes a value, or first where the value is given."""
+    producer = value.producer()
+    if producer is not None:
+        graph.insert_after(producer, nodes)
+    elif len(graph):
+        graph.insert_before(graph[0], nodes)
+    else:
+        graph.extend([nodes] if isinstance(nodes, ir.Node) else nodes)
+
+
+def shaped_like(value: ir.Value, name: str, dtype: ir.DataType, taken: set[str]) -> ir.Value:
+    """Return a new value of another type in the shape of one; its name is unique in ``taken``."""
+    return ir.Value(
+        name=walk.unused_name(name, taken),
+        type=ir.TensorType(dtype),
+        shape=None if value.shape is None else value.shape.copy(),
+    )
+
+
 def _holder(node: ir.Node, graph: ir.Graph) -> ir.Node:
     """The node of ``graph`` that is, or contains, the node."""
     if node.graph is graph:

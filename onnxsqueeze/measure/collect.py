@@ -15,7 +15,7 @@ from onnxsqueeze import __version__
 from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.analysis.regions import joints
 from onnxsqueeze.analysis.weights import Weight, weights
-from onnxsqueeze.data.samples import Samples
+from onnxsqueeze.data.samples import Samples, evenly
 from onnxsqueeze.facts import ranges as range_records
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.grams import Gram
@@ -158,7 +158,7 @@ def _damage(
         elements = sum(math.prod(dims) for dims in shapes.values())
         tried = TRIED_SAMPLES if elements <= LARGE_ELEMENTS else TRIED_SAMPLES_LARGE
         count = min(tried, len(subject.samples))
-        chosen = [subject.samples[i * len(subject.samples) // count] for i in range(count)]
+        chosen = [subject.samples[i] for i in evenly(len(subject.samples), count)]
         finite = [weight for weight in found if _largest(weight)[1] == 0]
         damage = sensitivity(
             subject.model,

@@ -6,7 +6,7 @@ than it must, and a group is as large as the memory for its tensors and matrices
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from onnxsqueeze.analysis.weights import Weight
 from onnxsqueeze.facts.grams import Grams
 from onnxsqueeze.facts.store import Key, Store
 from onnxsqueeze.measure.ranges import cores
+from onnxsqueeze.progress import tell_of_part
 from onnxsqueeze.runtime import ort
 from onnxsqueeze.runtime.memory import release
 from onnxsqueeze.runtime.shapes import Shape
@@ -90,7 +91,7 @@ def grams(
     places: dict[str, dict[str, Any]] = {}
     for number, group in enumerate(groups):
         done = number * len(samples)
-        step = partial(_tell, progress, done, len(groups) * len(samples))
+        step = partial(tell_of_part, progress, done, len(groups) * len(samples))
         sums = _one_pass(model, group, samples, seed, step)
         for job, (total, rows) in zip(group, sums, strict=True):
             array = f"g{len(arrays)}"
@@ -99,18 +100,13 @@ def grams(
     return Grams(store.put("grams", key, {"weights": places}, arrays))
 
 
-def _tell(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
-    if progress is not None:
-        progress(before + done, total)
-
-
 def jobs(weights: Sequence[Weight], shapes: Mapping[str, Shape]) -> Iterator[Job]:
     """Yield one job per distinct input: equal tensor, operator and attributes see equal rows."""
     found: dict[tuple[Any, ...], list[Weight]] = {}
     for weight in weights:
         if weight.linear is not None and weight.input_name in shapes:
             attributes = sorted((a.name, str(a.value)) for a in weight.node.attributes.values())
-            features = weight.linear.matrix(weight.node, _empty(weight.shape)).shape
+            features = weight.linear.matrix(weight.node, empty(weight.shape)).shape
             if features[2] <= MOST_FEATURES:
                 same = (
                     weight.input_name,
@@ -126,7 +122,7 @@ def jobs(weights: Sequence[Weight], shapes: Mapping[str, Shape]) -> Iterator[Job
         yield Job(tuple(sharing), features, groups, size)
 
 
-def _empty(shape: tuple[int, ...]) -> Array:
+def empty(shape: tuple[int, ...]) -> Array:
     """Return an array of this shape that takes no memory."""
     return np.broadcast_to(np.float32(0), shape)
 
@@ -142,15 +138,20 @@ def _grouped(found: Iterator[Job]) -> Iterator[list[Job]]:
         yield group
 
 
+def exposing(model: ir.Model, tensors: Iterable[str]) -> Any:
+    """Return a session that makes the tensors that are not fed, or None if all of them are."""
+    fed = {value.name for value in model.graph.inputs}
+    wanted = [name for name in dict.fromkeys(tensors) if name not in fed]
+    if not wanted:
+        return None
+    release()
+    return ort.session(ort.expose(model, wanted), threads=cores(), low_memory=True)
+
+
 def _one_pass(
     model: ir.Model, group: list[Job], samples: Samples, seed: int, step: Callable[[int], None]
 ) -> list[tuple[Array, int]]:
-    tensors = list(dict.fromkeys(job.weights[0].input_name for job in group))
-    fed = {value.name for value in model.graph.inputs}
-    made = None
-    if exposed := [name for name in tensors if name not in fed]:
-        release()
-        made = ort.session(ort.expose(model, exposed), threads=cores(), low_memory=True)
+    made = exposing(model, (job.weights[0].input_name for job in group))
     sums = [_Sum(job) for job in group]
     rng = np.random.default_rng(seed)
     for number in range(len(samples)):

@@ -17,9 +17,10 @@ from onnxsqueeze.facts.op_latency import IntegerLatency, OpKey, OpLatencies, OpL
 from onnxsqueeze.facts.records import Interval, Machine
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.edit import add_initializer
+from onnxsqueeze.measure.op_profile import op_key
 from onnxsqueeze.measure.region_latency import in_region
 from onnxsqueeze.numerics.statistics import median_interval
-from onnxsqueeze.ops.row import inputs, opset
+from onnxsqueeze.ops.row import opset
 from onnxsqueeze.passes.coverage import KERNELS
 from onnxsqueeze.passes.insert_dynamic import InsertDynamicPass
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
@@ -115,14 +116,11 @@ def _single(model: ir.Model, node: ir.Node, one: Candidate, x_shape: tuple[int, 
 def _key(single: ir.Model, provider: str) -> OpKey:
     node = single.graph[0]
     shapes = {
-        name: tuple(value.shape.numpy())
-        for name, value in inputs(node).items()
-        if value.shape is not None
+        str(value.name): tuple(value.shape.numpy())
+        for value in node.inputs
+        if value is not None and value.shape is not None
     }
-    attributes = {name: str(one.value) for name, one in sorted(node.attributes.items())}
-    return OpKey(
-        op_type=node.op_type, attributes=attributes, shapes=shapes, provider=provider, threads=1
-    )
+    return op_key(node, shapes, provider)
 
 
 def _measured(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx_ir as ir
 
+from onnxsqueeze.facts.op_latency import OpKey
+from onnxsqueeze.ops.row import inputs
 from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime.profile import events
 
 RUNS = 15
 """Runs of a node; a median over so many is not moved by the few that the system interrupts."""
@@ -54,23 +55,37 @@ def profiled(
         ModelError: If ONNX Runtime refuses the model.
         ProviderError: If the provider is not there.
     """
-    with tempfile.TemporaryDirectory(prefix="onnxsqueeze-") as folder:
-        options = ort.session_options()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        made = ort.session(model, provider=provider, options=options)
-        for _ in range(runs + 1):
-            ort.run(made, feed)
-        events = json.loads(Path(made.end_profiling()).read_text(encoding="utf-8"))
     times: dict[str, list[float]] = {}
     operators: dict[str, str] = {}
-    for event in events:
+    options = ort.session_options()
+    for event in events(model, feed, options, provider=provider, runs=runs + 1):
         name = str(event["name"])
         if event.get("cat") == "Node" and name.endswith("_kernel_time"):
             times.setdefault(name, []).append(event["dur"] / 1000)
             operators[name] = event["args"]["op_name"]
     medians = {name: statistics.median(found[1:] or found) for name, found in times.items()}
     return _split(medians, operators)
+
+
+def op_key(node: ir.Node, shapes: Mapping[str, tuple[int, ...]], provider: str) -> OpKey:
+    """Return what a node's latency in one thread depends on.
+
+    Args:
+        node: The node.
+        shapes: Shapes by tensor name; inputs without one do not count.
+        provider: Execution provider.
+    """
+    return OpKey(
+        op_type=node.op_type,
+        attributes={name: str(one.value) for name, one in sorted(node.attributes.items())},
+        shapes={
+            port: shapes[str(value.name)]
+            for port, value in inputs(node).items()
+            if str(value.name) in shapes
+        },
+        provider=provider,
+        threads=1,
+    )
 
 
 def _split(times: dict[str, float], operators: dict[str, str]) -> Profile:

@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.measure.grams import Samples
+from onnxsqueeze.measure.grams import Samples, exposing
 from onnxsqueeze.measure.prune_readers import Reader, bias, residual, rows_of_output
 from onnxsqueeze.measure.prune_rows import live
 from onnxsqueeze.measure.prune_sums import Sum, Sums
-from onnxsqueeze.measure.ranges import cores
 from onnxsqueeze.numerics.pruning_refit import Inputs, Moments
 from onnxsqueeze.runtime import ort
 
@@ -70,7 +69,7 @@ def input_moments(
     found: dict[str, tuple[tuple[Inputs, Inputs], ...]] = {}
     passes = list(_passes(readers))
     for number, part in enumerate(passes):
-        made = _session(model, [reader.x for reader in part])
+        made = exposing(model, [reader.x for reader in part])
         sums = {reader.name: Sums(len(samples)) for reader in part}
         for index, feed in enumerate(samples):
             values = _run(made, feed, mask)
@@ -107,8 +106,8 @@ def paired_moments(
         progress: Called with (done, all) of the samples.
     """
     aims = [_Aim(pair) for pair in pairs]
-    first = _session(original, [name for aim in aims for name in aim.in_original])
-    second = _session(changed, [name for aim in aims for name in aim.in_changed])
+    first = exposing(original, [name for aim in aims for name in aim.in_original])
+    second = exposing(changed, [name for aim in aims for name in aim.in_changed])
     sums = [Sums(len(samples)) for _ in pairs]
     for index, feed in enumerate(samples):
         before, after = _run(first, feed, mask), _run(second, feed, mask)
@@ -196,14 +195,6 @@ def _passes(readers: Sequence[Reader]) -> Iterator[list[Reader]]:
         used += size
     if part:
         yield part
-
-
-def _session(model: ir.Model, tensors: Sequence[str]) -> Any:
-    fed = {value.name for value in model.graph.inputs}
-    exposed = [name for name in dict.fromkeys(tensors) if name not in fed]
-    if not exposed:
-        return None
-    return ort.session(ort.expose(model, exposed), threads=cores(), low_memory=True)
 
 
 def _run(made: Any, feed: Mapping[str, Array], mask: str | None) -> dict[str, Array]:

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from onnxsqueeze.analysis.units import Units
 from onnxsqueeze.graph import edit, walk
-from onnxsqueeze.measure.grams import MOST_FEATURES
+from onnxsqueeze.measure.grams import MOST_FEATURES, empty
 from onnxsqueeze.ops import row_of
 from onnxsqueeze.ops.im2col import drawn
 from onnxsqueeze.ops.row import Linear, adds, inputs, outputs
@@ -51,7 +51,13 @@ class Reader:
     @property
     def features(self) -> int:
         """Columns of each of its matrices."""
-        return int(self.matrix(np.broadcast_to(np.float32(0), self.shape)).shape[2])
+        return self.dims[2]
+
+    @property
+    def dims(self) -> tuple[int, int, int]:
+        """Groups, outputs and features of its matrices."""
+        groups, out, features = self.matrix(empty(self.shape)).shape
+        return groups, out, features
 
     @property
     def x(self) -> str:
@@ -136,7 +142,7 @@ def readers(model: ir.Model) -> dict[str, Reader]:
         if len(list(value.uses())) != 1:
             continue
         shape = tuple(tensor.shape.numpy())
-        groups, _, features = linear.matrix(node, np.broadcast_to(np.float32(0), shape)).shape
+        groups, _, features = linear.matrix(node, empty(shape)).shape
         if features > MOST_FEATURES and (groups > 1 or len(shape) < 3):
             continue
         name = value.name or ""
@@ -153,7 +159,7 @@ def rows_of_output(reader: Reader, y: Array, limit: int, rng: np.random.Generato
         limit: As for the rows.
         rng: In the state that it had for the rows.
     """
-    groups, out, _ = reader.matrix(np.broadcast_to(np.float32(0), reader.shape)).shape
+    groups, out, _ = reader.dims
     axis = 1 if reader.linear.x_axis == 1 else -1
     flat = np.moveaxis(y, axis, -1).reshape(-1, groups * out)
     picked = flat[drawn(len(flat), limit, rng)]
@@ -185,7 +191,7 @@ def bias(reader: Reader) -> Bias | None:
 
     Only a float32 initializer with one value per output counts.
     """
-    groups, out, _ = reader.matrix(np.broadcast_to(np.float32(0), reader.shape)).shape
+    groups, out, _ = reader.dims
     outs = reader.shape[0] if reader.is_wide else groups * out
     own = None if reader.linear.bias is None else inputs(reader.node).get(reader.linear.bias)
     if own is not None:

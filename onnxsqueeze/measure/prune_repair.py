@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.analysis.units import Units
+from onnxsqueeze.analysis.units import Units, staying
 from onnxsqueeze.measure.grams import Samples
 from onnxsqueeze.measure.prune_moments import Pair, paired_moments
 from onnxsqueeze.measure.prune_readers import Reader, bias, readers, repair
@@ -168,17 +168,17 @@ def touched(found: Mapping[str, Reader], units: Sequence[Units], kept: Kept) -> 
 
 def _loses(reader: Reader, units: Units, kept: Kept) -> bool:
     own = reader.unit_of_feature(units)
-    return own is not None and not np.isin(own[own >= 0], kept[units.name]).all()
+    return own is not None and not staying(own, kept[units.name]).all()
 
 
 def _kept_features(reader: Reader, units: Sequence[Units], kept: Kept) -> list[Array]:
     """Return per matrix the positions of the features that stay."""
-    groups, _, features = reader.matrix(np.broadcast_to(np.float32(0), reader.shape)).shape
+    groups, _, features = reader.dims
     stay = np.ones((groups, features), bool)
     for one in units:
         own = reader.unit_of_feature(one) if one.name in kept else None
         if own is not None:
-            stay &= (own < 0) | np.isin(own, kept[one.name])
+            stay &= staying(own, kept[one.name])
     return [np.flatnonzero(row) for row in stay]
 
 
@@ -187,7 +187,7 @@ def _kept_outputs(reader: Reader, units: Sequence[Units], kept: Kept) -> Array:
     for one in units:
         for (name, axis), unit in one.entries.items():
             if name == reader.name and one.name in kept:
-                stay = np.flatnonzero((unit < 0) | np.isin(unit, kept[one.name]))
+                stay = np.flatnonzero(staying(unit, kept[one.name]))
                 entries[axis] = np.intersect1d(entries.get(axis, stay), stay)
     return reader.kept_outputs(entries)
 

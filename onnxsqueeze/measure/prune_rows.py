@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxsqueeze.data.samples import evenly
 from onnxsqueeze.measure.grams import Samples
 from onnxsqueeze.numerics.error import relative_energy
 from onnxsqueeze.runtime import ort
@@ -37,7 +38,7 @@ def mask_input(model: ir.Model, samples: Samples, seed: int = 0) -> str | None:
         samples: Feeds.
         seed: Seed of the changes.
     """
-    few = [samples[i * len(samples) // LOOKS] for i in range(LOOKS)] if len(samples) else []
+    few = [samples[i] for i in evenly(len(samples), LOOKS)] if len(samples) else []
     made: Any = None
     for name in few[0] if few else ():
         holding = [feed for feed in few if (feed[name] == 0).any()]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsqueeze.facts.ranges import Ranges, TensorRange
-from onnxsqueeze.graph.edit import add_initializer
+from onnxsqueeze.graph.edit import add_initializer, insert_behind
 from onnxsqueeze.measure.calibrate import Halves, both, compared, settled
 from onnxsqueeze.numerics.histogram import Histogram, histogram
 from onnxsqueeze.runtime import ort
@@ -219,15 +219,7 @@ def instrumented(
         if name in moments:
             more, means = _moments(graph, value, *moments[name])
             nodes, made = nodes + more, made | means
-        producer = value.producer()
-        if producer is None:
-            first = next(iter(graph), None)
-            if first is None:
-                graph.extend(nodes)
-            else:
-                graph.insert_before(first, nodes)
-        else:
-            graph.insert_after(producer, nodes)
+        insert_behind(graph, value, nodes)
         keys[name] = {}
         for key, output in made.items():
             output.name = f"onnxsqueeze.{len(keys)}.{key}"

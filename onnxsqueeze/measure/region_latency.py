@@ -13,8 +13,8 @@ from onnxsqueeze.analysis.regions import Joint
 from onnxsqueeze.facts.op_latency import InRegion, OpKey, OpLatency
 from onnxsqueeze.facts.records import Machine
 from onnxsqueeze.graph.edit import add_initializer
-from onnxsqueeze.measure.op_profile import profiled
-from onnxsqueeze.ops.row import inputs, opset
+from onnxsqueeze.measure.op_profile import op_key, profiled
+from onnxsqueeze.ops.row import opset
 from onnxsqueeze.passes.insert_qdq import activation_grid, on_grid
 from onnxsqueeze.plan.types import CodeType
 from onnxsqueeze.runtime import ort
@@ -90,7 +90,7 @@ def joint_latencies(
     found: dict[str, OpLatency] = {}
     for number, one in enumerate(able):
         node = nodes[one.y]
-        key = _key(node, one, shapes, provider)
+        key = op_key(node, {name: shapes[name] for name in one.reads}, provider)
         text = key.model_dump_json()
         if text not in known:
             known[text] = _measured(node, one, shapes, key, machine)
@@ -178,20 +178,6 @@ def _is_known(node: ir.Node, one: Joint, shapes: Shapes) -> bool:
     others = (value for value in node.inputs if value is not None and value.name not in one.reads)
     constants = all(value.is_initializer() and value.const_value is not None for value in others)
     return constants and all(name in shapes for name in one.reads)
-
-
-def _key(node: ir.Node, one: Joint, shapes: Shapes, provider: str) -> OpKey:
-    return OpKey(
-        op_type=one.op_type,
-        attributes={name: str(value.value) for name, value in sorted(node.attributes.items())},
-        shapes={
-            port: shapes[str(value.name)]
-            for port, value in inputs(node).items()
-            if value.name in one.reads
-        },
-        provider=provider,
-        threads=1,
-    )
 
 
 def _measured(

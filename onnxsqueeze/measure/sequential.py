@@ -39,6 +39,7 @@ from onnxsqueeze.measure.streams import Stream, Streams, streams
 from onnxsqueeze.passes.apply import carried_out, rounded
 from onnxsqueeze.passes.round_weights import Codes, from_arrays, needed
 from onnxsqueeze.plan.types import INTEGER_FORMS, Plan
+from onnxsqueeze.progress import tell_of_part
 from onnxsqueeze.runtime.shapes import Shape
 
 Array = npt.NDArray[Any]
@@ -193,16 +194,11 @@ def _walk(
             [read_in(changed, work.plan, job) for job in step.jobs],
             step.kept,
             seed=seed,
-            step=partial(_tell, progress, number * len(samples), len(every) * len(samples)),
+            step=partial(tell_of_part, progress, number * len(samples), len(every) * len(samples)),
         )
         for job, seen in zip(step.jobs, moments, strict=True):
             for weight in job.weights:
                 work.refine(weight, seen, shift=shift)
-
-
-def _tell(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
-    if progress is not None:
-        progress(before + done, total)
 
 
 def _save(store: Store, key: Key, made: Mapping[str, Codes], biases: Mapping[str, Array]) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsqueeze.analysis.weights import Weight
+from onnxsqueeze.data.samples import evenly
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.segment import frontier, reached
 from onnxsqueeze.measure.grams import Job, Samples, jobs
@@ -98,7 +99,7 @@ def taken(samples: Samples, every: Sequence[Step], shapes: Mapping[str, Shape]) 
     sizes = [sum(4 * int(np.prod(shapes.get(name, ()))) for name in step.kept) for step in every]
     room = SPOOL_BYTES // max(2 * max(sizes, default=1), 1)
     count = min(len(samples), max(room, FEWEST_SAMPLES))
-    return _Some(samples, [index * len(samples) // count for index in range(count)])
+    return _Some(samples, evenly(len(samples), count))
 
 
 class _Some(Sequence[Mapping[str, Array]]):

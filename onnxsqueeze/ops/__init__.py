@@ -15,7 +15,7 @@ from onnxsqueeze.ops import (
     recurrent,
     reduce,
 )
-from onnxsqueeze.ops.row import IntegerRole, Row, opset
+from onnxsqueeze.ops.row import IntegerRole, Row, Shapes, Sources, opset
 
 OP_TABLE: tuple[Row, ...] = (
     *linear.ROWS,
@@ -51,6 +51,25 @@ def row_of(node: ir.Node) -> Row | None:
     version = opset(node)
     rows = _ROWS.get((node.domain, node.op_type), ())
     return next((row for row in rows if row.since <= version), None)
+
+
+def sources(value: ir.Value, shapes: Shapes) -> Sources | None:
+    """Return what each entry of a computed shape is, or None where not even their count is known.
+
+    Entries that are computed in a way that the table does not follow (products, say) are None.
+
+    Args:
+        value: The shape.
+        shapes: Measured shapes by tensor, of which the ranks count.
+    """
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None and not value.is_graph_input():
+        return tuple(int(one) for one in tensor.numpy().reshape(-1))
+    node = value.producer()
+    row = None if node is None else row_of(node)
+    if node is None or row is None or row.sources is None:
+        return None
+    return row.sources(node, shapes, lambda one: sources(one, shapes))
 
 
 def integer_role(node: ir.Node) -> IntegerRole | None:

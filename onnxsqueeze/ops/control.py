@@ -1,17 +1,17 @@
 """Operators that are known and left alone: control flow, shapes, constants, random numbers.
 
-Their rows have no facets, so their tensors keep all entries and stay float.
+Their rows tie nothing and have no grids, so their tensors keep all entries and stay float.
 """
 
 from __future__ import annotations
 
+from onnxsqueeze.ops.dims import of_shape
 from onnxsqueeze.ops.row import Row
 
 _SINCE = {
     "If": 1,
     "Loop": 1,
     "Scan": 9,
-    "Shape": 1,
     "Size": 1,
     "Constant": 1,
     "ConstantOfShape": 9,
@@ -26,4 +26,7 @@ _SINCE = {
     "RoiAlign": 10,
 }
 
-ROWS = tuple(Row(op_type, since=since) for op_type, since in _SINCE.items())
+ROWS = (
+    Row("Shape", sources=of_shape),
+    *(Row(op_type, since=since) for op_type, since in _SINCE.items()),
+)

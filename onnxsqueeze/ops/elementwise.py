@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnxsqueeze.ops.axes import broadcast, known
+from onnxsqueeze.ops.dims import of_first
 from onnxsqueeze.ops.row import Grid, Row, Shapes, Tie, inputs, outputs
 
 
@@ -54,9 +55,11 @@ ROWS = (
     *_entrywise(18, "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "Mish"),
     *_entrywise(8, "Sum", "Mean", "Max", "Min"),
     *_entrywise(6, "Abs", "Ceil", "Elu", "Exp", "Floor", "HardSigmoid", "Log", "Neg"),
-    *_entrywise(6, "Reciprocal", "Selu", "Sqrt", "Tanh", "Cast"),
+    *_entrywise(6, "Reciprocal", "Selu", "Sqrt", "Tanh"),
+    Row("Cast", since=6, ties=elementwise_ties, sources=of_first),
     *_entrywise(7, "PRelu", "Acos", "Asin", "Atan", "Cos", "Sin", "Tan"),
-    *_entrywise(1, "Identity", "Not", "Softplus", "Softsign"),
+    Row("Identity", ties=elementwise_ties, sources=of_first),
+    *_entrywise(1, "Not", "Softplus", "Softsign"),
     *_entrywise(9, "Acosh", "Asinh", "Atanh", "Cosh", "Sinh", "Erf", "IsNaN", "Shrink", "Sign"),
     *_entrywise(12, "Celu"),
     *_entrywise(14, "HardSwish"),

@@ -18,6 +18,7 @@ from onnxsqueeze.ops.axes import (
     setting,
     varies,
 )
+from onnxsqueeze.ops.dims import of_concat, of_first, of_gather, of_slice
 from onnxsqueeze.ops.row import (
     Array,
     Grid,
@@ -248,13 +249,32 @@ ROWS = (
         refit=_reshape_refit,
     ),
     Row("Flatten", ties=_flatten_ties, grid=lambda _: _shared("input")),
-    Row("Squeeze", ties=_squeeze_ties, grid=lambda _: _shared("data")),
-    Row("Unsqueeze", ties=_unsqueeze_ties, grid=lambda _: _shared("data")),
+    Row("Squeeze", ties=_squeeze_ties, grid=lambda _: _shared("data"), sources=of_first),
+    Row("Unsqueeze", ties=_unsqueeze_ties, grid=lambda _: _shared("data"), sources=of_first),
     Row("Transpose", ties=_transpose_ties, grid=lambda _: _shared("data")),
-    Row("Concat", since=4, ties=_concat_ties, grid=lambda _: Grid(("inputs",), "own")),
+    Row(
+        "Concat",
+        since=4,
+        ties=_concat_ties,
+        grid=lambda _: Grid(("inputs",), "own"),
+        sources=of_concat,
+    ),
     Row("Split", since=2, ties=_split_ties, grid=lambda _: _shared("input"), refit=_split_refit),
-    Row("Slice", since=10, ties=_slice_ties, grid=lambda _: _shared("data"), refit=_slice_refit),
-    Row("Gather", weights=_gather_weights, ties=_gather_ties, grid=lambda _: _shared("data")),
+    Row(
+        "Slice",
+        since=10,
+        ties=_slice_ties,
+        grid=lambda _: _shared("data"),
+        refit=_slice_refit,
+        sources=of_slice,
+    ),
+    Row(
+        "Gather",
+        weights=_gather_weights,
+        ties=_gather_ties,
+        grid=lambda _: _shared("data"),
+        sources=of_gather,
+    ),
     Row(
         "Expand", since=8, ties=_expand_ties, grid=lambda _: _shared("input"), refit=_expand_refit
     ),

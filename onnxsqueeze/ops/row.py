@@ -113,6 +113,18 @@ class Refit:
     inputs: Mapping[str, Array] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Dim:
+    """The length of one axis of a tensor."""
+
+    tensor: str
+    axis: int
+
+
+Source = int | Dim | None
+"""An entry of a shape: a number, the dim that it is, or None where neither is known."""
+Sources = tuple[Source, ...]
+
 IntegerRole = Literal["enter", "leave", "compute"]
 """``enter``: makes integers of floats; ``leave``: floats of integers; ``compute``: on integers."""
 
@@ -134,6 +146,9 @@ class Row:
         clamps: True if the operator only limits values, so that a grid's range can absorb it.
         refit: ``(node, shapes after the cut) -> Refit``.
         macs: ``(node, shapes) -> multiply-adds``.
+        sources: ``(node, shapes by tensor, sources of an input) -> sources``: what the entries of
+            the output are where it is shape arithmetic, or None where not even their count is
+            known.
         integers: What the operator is to the integers of a model that is integer already, or None.
     """
 
@@ -147,6 +162,9 @@ class Row:
     clamps: bool = False
     refit: Callable[[ir.Node, Shapes], Refit] | None = None
     macs: Callable[[ir.Node, Shapes], int] | None = None
+    sources: (
+        Callable[[ir.Node, Shapes, Callable[[ir.Value], Sources | None]], Sources | None] | None
+    ) = None
     integers: IntegerRole | None = None
 
 
@@ -200,6 +218,11 @@ def outputs(node: ir.Node, version: int | None = None) -> dict[str, ir.Value]:
     """Return the node's outputs by schema name; entry k of a variadic one is ``name[k]``."""
     ports = _schema_ports(node.op_type, node.domain, version or opset(node))
     return _named(ports[1], tuple(node.outputs))
+
+
+def ports(node: ir.Node) -> dict[str, ir.Value]:
+    """Return inputs and outputs by schema name; an optional output that is left out has none."""
+    return {name: v for name, v in {**inputs(node), **outputs(node)}.items() if v.name}
 
 
 @cache

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.analysis.units import Place, Units
+from onnxsqueeze.analysis.units import Place, Units, staying
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.graph import edit, walk
 from onnxsqueeze.graph.verify import verify
 from onnxsqueeze.ops import row_of
-from onnxsqueeze.ops.row import inputs, outputs
+from onnxsqueeze.ops.row import ports
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -55,10 +55,7 @@ def cut_units(
             edit.set_value(value, np.ascontiguousarray(values))
     cut = {name for name, _ in stays}
     for node in copy.graph:
-        ports = _named_ports(node)
-        touched = sorted(cut.intersection(str(value.name) for value in ports.values()))
-        if touched:
-            _refit(copy, node, ports, after, touched[0])
+        _refit(copy, node, after, cut)
         for output in node.outputs:
             if not output.is_graph_output():
                 output.shape = None
@@ -101,40 +98,34 @@ def _stays(units: Sequence[Units], kept: Mapping[str, Array]) -> dict[Place, Arr
     for one in units:
         if one.name in kept:
             for place, unit in one.entries.items():
-                stay = (unit < 0) | np.isin(unit, kept[one.name])
+                stay = staying(unit, kept[one.name])
                 stays[place] = stays[place] & stay if place in stays else stay
     return stays
 
 
-def _named_ports(node: ir.Node) -> dict[str, ir.Value]:
-    """Return what the node reads and makes, by schema name; none where the table has no row."""
-    if row_of(node) is None:
-        return {}
-    return {n: v for n, v in {**inputs(node), **outputs(node)}.items() if v.name}
-
-
 def _refit(
-    model: ir.Model,
-    node: ir.Node,
-    ports: Mapping[str, ir.Value],
-    after: Mapping[str, Shape],
-    cut: str,
+    model: ir.Model, node: ir.Node, after: Mapping[str, Shape], cut: Collection[str]
 ) -> None:
-    """Rewrite what follows, in a node that reads or makes the tensor ``cut``."""
+    """Rewrite what follows, in a node that reads or makes a tensor that was cut."""
     row = row_of(node)
     if row is None or row.refit is None:
         return
-    for value in ports.values():
+    there = ports(node)
+    touched = sorted({str(value.name) for value in there.values()}.intersection(cut))
+    if not touched:
+        return
+    for value in there.values():
         if str(value.name) not in after:
             raise PlanError(
-                f"{node.op_type} cannot follow the cut of {cut!r}: the shape of {value.name!r} is "
-                "unknown\n  It has none in the shapes that were measured; measure them again."
+                f"{node.op_type} cannot follow the cut of {touched[0]!r}: the shape of "
+                f"{value.name!r} is unknown\n"
+                "  It has none in the shapes that were measured; measure them again."
             )
-    refit = row.refit(node, {name: after[str(value.name)] for name, value in ports.items()})
+    refit = row.refit(node, {name: after[str(value.name)] for name, value in there.items()})
     for name, new in refit.attributes.items():
         node.attributes[name] = ir.convenience.convert_attribute(name, new)
     for name, values in refit.inputs.items():
-        old = ports[name]
+        old = there[name]
         index = next(k for k, value in enumerate(node.inputs) if value is old)
         taken = walk.value_names(model)
         new_input = edit.add_initializer(model.graph, f"{old.name}.cut", values, taken)

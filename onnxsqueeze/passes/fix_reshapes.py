@@ -9,9 +9,8 @@ import onnx_ir as ir
 
 from onnxsqueeze.analysis.units import Points, Shape, joined
 from onnxsqueeze.graph import edit, walk
-from onnxsqueeze.ops import row_of
-from onnxsqueeze.ops.dims import Dim, Source, sources
-from onnxsqueeze.ops.row import attribute, inputs
+from onnxsqueeze.ops import row_of, sources
+from onnxsqueeze.ops.row import Dim, Source, attribute, inputs
 
 COPY, REST = 0, -1
 """What these entries of a shape mean (ONNX, Reshape)."""

@@ -112,11 +112,7 @@ def _quantized(graph: ir.Graph, x: ir.Value, taken: set[str]) -> Parts:
         )
     )
     node = ir.node("DynamicQuantizeLinear", [x], outputs=[q, scale, zero], name=str(q.name))
-    producer = x.producer()
-    if producer is None:
-        graph.insert_before(graph[0], node)
-    else:
-        graph.insert_after(producer, node)
+    edit.insert_behind(graph, x, node)
     return q, scale, zero
 
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.analysis.regions import Joint
 from onnxsqueeze.graph import walk
-from onnxsqueeze.graph.edit import add_initializer
+from onnxsqueeze.graph.edit import add_initializer, insert_behind, shaped_like
 from onnxsqueeze.numerics.grid import as_rows, from_rows, max_scale, to_grid
 from onnxsqueeze.numerics.pairs import paired_scale, partners
 from onnxsqueeze.passes.qdq_checks import grid_tensors, planned_candidates, planned_joints
@@ -249,22 +249,14 @@ def on_grid(
         for part, array in zip(("scale", "zero"), grid, strict=True)
     ]
     q, dq = (
-        ir.Value(
-            name=walk.unused_name(f"{value.name}.{part}", taken),
-            type=ir.TensorType(dtype),
-            shape=None if value.shape is None else value.shape.copy(),
-        )
+        shaped_like(value, f"{value.name}.{part}", dtype, taken)
         for part, dtype in (("q", ir.DataType.UINT8), ("dq", ir.DataType.FLOAT))
     )
     nodes = [
         ir.node("QuantizeLinear", [value, *ends], outputs=[q], name=str(q.name)),
         ir.node("DequantizeLinear", [q, *ends], outputs=[dq], name=str(dq.name)),
     ]
-    producer = value.producer()
-    if producer is None:
-        graph.insert_before(graph[0], nodes)
-    else:
-        graph.insert_after(producer, nodes)
+    insert_behind(graph, value, nodes)
     return dq
 
 

@@ -78,11 +78,7 @@ def _wide(graph: ir.Graph, value: ir.Value, taken: set[str]) -> ir.Value:
         values = value.const_value.numpy().astype(np.float32)
         return edit.add_initializer(graph, f"{value.name}.wide", values, taken)
     cast, output = _cast(value, f"{value.name}.wide", ir.DataType.FLOAT, taken)
-    producer = value.producer()
-    if producer is None:
-        graph.insert_before(graph[0], cast)
-    else:
-        graph.insert_after(producer, cast)
+    edit.insert_behind(graph, value, cast)
     return output
 
 
@@ -112,10 +108,6 @@ def _narrow_outputs(graph: ir.Graph, island: Iterable[ir.Node], taken: set[str])
 def _cast(
     value: ir.Value, name: str, dtype: ir.DataType, taken: set[str]
 ) -> tuple[ir.Node, ir.Value]:
-    output = ir.Value(
-        name=walk.unused_name(name, taken),
-        type=ir.TensorType(dtype),
-        shape=None if value.shape is None else value.shape.copy(),
-    )
+    output = edit.shaped_like(value, name, dtype, taken)
     node = ir.node("Cast", [value], {"to": int(dtype)}, outputs=[output], name=str(output.name))
     return node, output

@@ -17,10 +17,11 @@ from onnxsqueeze.plan.quantize import (
     activations_of,
     missing_ranges,
     refused,
+    shared_with_floats,
     typed_choice,
 )
 from onnxsqueeze.plan.regions import Kernel, cheapest
-from onnxsqueeze.plan.types import ActivationChoice, IntegerForm
+from onnxsqueeze.plan.types import ActivationChoice, CodeType, IntegerForm
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -49,6 +50,10 @@ class Region:
     def nodes(self) -> tuple[Candidate | Joint, ...]:
         """All of them: those with a weight, then those without."""
         return (*self.candidates, *self.joints)
+
+    def codes(self, weight: str) -> CodeType:
+        """Return the type of a weight's codes."""
+        return self.types[weight].dtype if weight in self.types else "uint8"
 
 
 def choose_regions(
@@ -150,11 +155,8 @@ def _against(region: Region, limits: Limits, objective: str) -> dict[str, str]:
             or refused(limits, objective, one)
             or missing_ranges(one.x, one.closes, one.low, region.ranges)
         )
-    staying = {one.weight: one.node for one in region.candidates if found[one.y] and one.weight}
-    for one in region.candidates:
-        if not found[one.y] and one.weight in staying:
-            other = f"{staying[one.weight]!r}, which stays float"
-            found[one.y] = f"weight {one.weight!r} is shared with {other}"
+    staying = {one.y for one in region.candidates if found[one.y]}
+    found |= shared_with_floats(region.candidates, staying)
     for joint in region.joints:
         missing = [
             missing_ranges(name, joint.closes, joint.low, region.ranges) for name in joint.reads
@@ -171,7 +173,7 @@ def _kernel(region: Region, one: Candidate | Joint) -> Kernel | None:
     if inside is None:
         return None
     weight = one.weight if isinstance(one, Candidate) else ""
-    kind = region.types[weight].dtype if weight in region.types else "uint8"
+    kind = region.codes(weight)
     if kind not in inside.integer_ms:
         return None
     return Kernel(
@@ -186,7 +188,7 @@ def _kernel(region: Region, one: Candidate | Joint) -> Kernel | None:
 
 def _reason(region: Region, one: Candidate) -> str:
     inside = region.latencies[one.y].inside
-    kind = region.types[one.weight].dtype if one.weight in region.types else "uint8"
+    kind = region.codes(one.weight)
     if inside is None or inside.integer_ms.get(kind, 0.0) <= 0:
         return "its region is faster in integers"
     gain = inside.float_ms / inside.integer_ms[kind]

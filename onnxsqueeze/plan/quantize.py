@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
@@ -180,20 +180,32 @@ def _slow(latency: IntegerLatency) -> str:
     return ""
 
 
+def shared_with_floats(
+    candidates: Sequence[Candidate], staying: Collection[str]
+) -> dict[str, str]:
+    """Return reasons for the nodes whose weight another node needs in floats, by output.
+
+    Args:
+        candidates: All nodes.
+        staying: Outputs of those that stay float.
+    """
+    floats = {one.weight: one.node for one in candidates if one.y in staying and one.weight}
+    return {
+        one.y: f"weight {one.weight!r} is shared with {floats[one.weight]!r}, which stays float"
+        for one in candidates
+        if one.y not in staying and one.weight in floats
+    }
+
+
 def _shared(
     candidates: Sequence[Candidate],
     reasons: Mapping[str, str],
     paying: Mapping[str, frozenset[IntegerForm]],
 ) -> dict[str, str]:
     """Return reasons for the nodes whose weight another node needs in floats, or in one form."""
-    staying = {one.weight: one.node for one in candidates if one.y in reasons and one.weight}
-    found = {}
+    found = shared_with_floats(candidates, reasons)
     for one in candidates:
-        if one.y in reasons:
-            continue
-        if one.weight in staying:
-            other = f"{staying[one.weight]!r}, which stays float"
-            found[one.y] = f"weight {one.weight!r} is shared with {other}"
+        if one.y in reasons or one.y in found:
             continue
         readers = [other for other in candidates if other.weight == one.weight]
         if not frozenset.intersection(*(paying[other.y] for other in readers)):

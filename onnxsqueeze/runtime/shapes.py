@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +11,7 @@ import onnx_ir as ir
 
 from onnxsqueeze.graph import walk
 from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime.profile import events
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -34,7 +32,8 @@ def measured_shapes(model: ir.Model, feed: Mapping[str, Array]) -> dict[str, Sha
     for _, value in walk.initializers(copy):
         assert value.const_value is not None  # ONNX: an initializer has a value
         shapes[value.name or ""] = tuple(value.const_value.shape.numpy())
-    for event in _profile(copy, feed):
+    options = ort.session_options("off", threads=1, low_memory=True)
+    for event in events(copy, feed, options):
         arguments = event.get("args", {})
         found = by_node.get(event.get("name", "").removesuffix("_kernel_time"))
         if found is None or "output_type_shape" not in arguments:
@@ -45,15 +44,3 @@ def measured_shapes(model: ir.Model, feed: Mapping[str, Array]) -> dict[str, Sha
             for output, one in zip(present, made, strict=True):
                 shapes[output.name or ""] = tuple(next(iter(one.values())))
     return shapes
-
-
-def _profile(model: ir.Model, feed: Mapping[str, Array]) -> list[dict[str, Any]]:
-    """Return the events of one profiled run with optimization off."""
-    with tempfile.TemporaryDirectory(prefix="onnxsqueeze-") as folder:
-        options = ort.session_options("off", threads=1, low_memory=True)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        made = ort.session(model, options=options)
-        ort.run(made, feed)
-        events: list[dict[str, Any]] = json.loads(Path(made.end_profiling()).read_text("utf-8"))
-    return events

@@ -6,20 +6,21 @@ estimates speak for are carried out and timed as whole models, and the fastest i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.analysis.regions import joints, links
 from onnxsqueeze.analysis.weight_types import weight_types
+from onnxsqueeze.data.samples import evenly
 from onnxsqueeze.facts.kernels import Kernels
 from onnxsqueeze.measure.integer_damage import integer_damage
 from onnxsqueeze.measure.latency import latency
 from onnxsqueeze.passes.apply import carried_out, rounded
 from onnxsqueeze.passes.coverage import fallen_back
 from onnxsqueeze.plan.elsewhere import elsewhere
-from onnxsqueeze.plan.grids import all_grid_ends, explained
+from onnxsqueeze.plan.grids import GridEnds, all_grid_ends, explained
 from onnxsqueeze.plan.in_regions import Region, apart, choose_regions, saved_ms
 from onnxsqueeze.plan.quantize import IntegerChoices, choose_integer
 from onnxsqueeze.plan.types import INTEGER_FORMS, Plan, WeightChoice
@@ -88,7 +89,8 @@ def base(search: Search, candidates: Sequence[Candidate], tell: Progress) -> Bas
         candidates: Nodes that can become integer kernels.
         tell: Called with (stage, done, all).
     """
-    region = _region(search, candidates)
+    grids = all_grid_ends(search.facts.ranges, search.target.calibration)
+    region = _region(search, candidates, grids)
     is_measured = any(one.inside is not None for one in region.latencies.values())
     alone = choose_integer(
         candidates,
@@ -100,23 +102,24 @@ def base(search: Search, candidates: Sequence[Candidate], tell: Progress) -> Bas
         region.types,
     )
     if not is_measured:
-        return _explained(search, Base(region, alone, _by_time(region, alone)))
+        return _explained(grids, Base(region, alone, _by_time(region, alone)))
     found = [alone, *_in_regions(search, region, alone)]
     fastest, notes = _fastest(search, region, found, tell)
     if not fastest.weights:
         return Base(region, fastest, (), notes)
     ranked = _by_damage(search, region, fastest, tell)
-    return _explained(search, Base(region, fastest, ranked, notes))
+    return _explained(grids, Base(region, fastest, ranked, notes))
 
 
-def _region(search: Search, candidates: Sequence[Candidate]) -> Region:
+def _region(
+    search: Search, candidates: Sequence[Candidate], grids: Mapping[str, GridEnds]
+) -> Region:
     facts, target, model = search.facts, search.target, search.model
     joined = joints(model, candidates)
     kernels, latencies = facts.kernels, facts.latencies
     if target.kernels_file is not None:
         kernels = Kernels.load(Path(target.kernels_file))
         latencies = elsewhere(model, candidates, latencies, kernels)
-    grids = all_grid_ends(facts.ranges, target.calibration)
     return Region(
         candidates,
         joined,
@@ -132,13 +135,11 @@ def _in_regions(search: Search, region: Region, alone: IntegerChoices) -> list[I
 
     What pays alone with grids of each run is added where its region does not.
     """
-    found = []
-    for one in (region, replace(region, joints=())):
-        links_left = links(search.model, one.candidates, one.joints)
-        narrowed = replace(one, links=links_left)
-        made = choose_regions(narrowed, search.limits, search.target.objective)
-        found.append(_with_dynamic(made, alone))
-    return found
+    without = replace(region, joints=(), links=links(search.model, region.candidates, ()))
+    return [
+        _with_dynamic(choose_regions(one, search.limits, search.target.objective), alone)
+        for one in (region, without)
+    ]
 
 
 def _with_dynamic(made: IntegerChoices, alone: IntegerChoices) -> IntegerChoices:
@@ -210,9 +211,8 @@ def _plan(search: Search, choices: IntegerChoices) -> Plan:
     )
 
 
-def _explained(search: Search, found: Base) -> Base:
+def _explained(grids: Mapping[str, GridEnds], found: Base) -> Base:
     """Return the kernels with the reasons of their grids' ends behind their own."""
-    grids = all_grid_ends(search.facts.ranges, search.target.calibration)
     activations = explained(found.choices.activations, grids)
     return replace(found, choices=replace(found.choices, activations=activations))
 
@@ -241,7 +241,7 @@ def _by_damage(
         alone = replace(every, ranked=(name,), choices=replace(choices, joined={}))
         plans[name] = _plan(search, alone.first(1))
     count = min(DAMAGE_SAMPLES, len(search.samples))
-    chosen = [search.samples[k * len(search.samples) // count] for k in range(count)]
+    chosen = [search.samples[k] for k in evenly(len(search.samples), count)]
     damage = integer_damage(
         search.model,
         plans,

@@ -1,4 +1,4 @@
-"""Groups of units made by hand, and a cut that only slices initializers."""
+"""A network with groups of units made by hand, and a cut that only slices initializers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,31 @@ def units(name: str, count: int, *places: tuple[str, int], block: int = 1) -> Un
     """Units that own ``block`` consecutive entries of each place."""
     entries = np.arange(count * block) // block
     return Units(name, count, dict.fromkeys(places, entries))
+
+
+def deep(width: int) -> str:
+    """Three layers, 6 to 4 features, with ``width`` neurons in each of the two between."""
+    return f"""
+g (float[N,6] x) => (float[N,4] y)
+<float[6,{width}] w, float[{width}] b, float[{width},{width}] v, float[{width}] c,
+ float[{width},4] u, float[4] d> {{
+  h = MatMul (x, w)
+  i = Add (h, b)
+  r = Relu (i)
+  k = MatMul (r, v)
+  l = Add (k, c)
+  s = Relu (l)
+  z = MatMul (s, u)
+  y = Add (z, d)
+}}"""
+
+
+def deep_units(width: int) -> list[Units]:
+    """The neurons of ``deep``."""
+    return [
+        units("r", width, ("w", 1), ("b", 0), ("v", 0)),
+        units("s", width, ("v", 1), ("c", 0), ("u", 0)),
+    ]
 
 
 class SliceCut:

@@ -16,7 +16,7 @@ from onnxsqueeze.measure.prune_readers import readers
 from onnxsqueeze.measure.prune_repair import Repaired, repaired, sequential
 from onnxsqueeze.numerics.error import relative_energy
 from onnxsqueeze.numerics.pruning_refit import LEAST_RIDGE
-from tests.measure.pruning import SliceCut, units
+from tests.measure.pruning import SliceCut, deep, deep_units, units
 from tests.runtime.made import made, random, run
 
 CNN = """
@@ -33,24 +33,10 @@ g (float[N,6] x) => (float[N,5] y) <float[6,8] w, float[8] b, float[5,8] v, floa
   r = Relu (i)
   y = Gemm <transB = 1> (r, v, c)
 }"""
-DEEP = """
-g (float[N,6] x) => (float[N,4] y)
-<float[6,12] w, float[12] b, float[12,12] v, float[12] c, float[12,4] u, float[4] d> {
-  h = MatMul (x, w)
-  i = Add (h, b)
-  r = Relu (i)
-  k = MatMul (r, v)
-  l = Add (k, c)
-  s = Relu (l)
-  z = MatMul (s, u)
-  y = Add (z, d)
-}"""
+DEEP = deep(12)
 CNN_UNITS = [units("h", 8, ("w", 0), ("b", 0), ("v", 1))]
 MLP_UNITS = [units("h", 8, ("w", 1), ("b", 0), ("v", 1))]
-DEEP_UNITS = [
-    units("r", 12, ("w", 1), ("b", 0), ("v", 0)),
-    units("s", 12, ("v", 1), ("c", 0), ("u", 0)),
-]
+DEEP_UNITS = deep_units(12)
 
 
 def feeds(*shape: int, count: int = 40) -> list[dict[str, Any]]:
