@@ -26,7 +26,7 @@ from onnxsqueeze.passes.coverage import coverage
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.report.build import Story
-from onnxsqueeze.search import Search, trials
+from onnxsqueeze.search import GIVEN_BACK, Search, trials
 
 CLEARLY_FASTER = 1.03
 """Integer kernels must beat stored weights by this factor on the whole model to be used."""
@@ -93,7 +93,7 @@ class Workshop:
             best = self._faster([self._made(trial.plan, notes) for trial in found])
             if best is not None:
                 return best
-            mildness = max(trial.level for trial in found) + 1
+            mildness = max(trial.level for trial in found) + GIVEN_BACK
 
     def planned(self, plan: Plan) -> Outcome:
         """Return the file that a plan makes, whatever it costs."""

@@ -20,7 +20,7 @@ from onnxsqueeze.graph import io
 from onnxsqueeze.outcome import Clock, Workshop, check_output, clear, default_run, install
 from onnxsqueeze.plan.types import Plan, WeightChoice
 from onnxsqueeze.progress import Progress
-from onnxsqueeze.search import Search, Trial
+from onnxsqueeze.search import GIVEN_BACK, Search, Trial
 from tests.cli.place import Place, linear
 from tests.report import fixture
 from tests.test_search import fidelity
@@ -120,7 +120,7 @@ def test_file_that_drops_too_much_gives_way_to_a_milder_plan(
     workshop: Workshop, faked: Fake
 ) -> None:
     found = {HARD: validation(drop=0.0101), MILD: validation()}
-    measured = faked(found, [(HARD, 5), (MILD, 6)], [])
+    measured = faked(found, [(HARD, 5), (MILD, 5 + GIVEN_BACK)], [])
     made = workshop.outcome()
     assert made.plan.notes == (MILD,)
     assert made.notes == ("a plan was given up: its file dropped up to 1.01% when measured",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -15,11 +16,12 @@ from onnxsqueeze.measure.fidelity import Reference
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.search import Search, Trial, at_level, better, smaller
-from onnxsqueeze.search.refined import STEPS
+from onnxsqueeze.search.refined import REACH, TRIALS
+from onnxsqueeze.search.trial import LEVELS_PER_DECADE
 from tests.cli.place import network
 from tests.test_search import fidelity
 
-FOUND = 12
+FOUND = 30
 
 
 @pytest.fixture(scope="module")
@@ -83,28 +85,52 @@ def test_quick_tries_nothing(
     assert not seen
 
 
-@pytest.mark.parametrize("last_within", [FOUND, FOUND - 1, FOUND - 3])
+@pytest.mark.parametrize("last_within", [FOUND, FOUND - 1, FOUND - 3, FOUND - 7])
 def test_gain_is_spent_on_smaller_levels_until_the_budget_is_used_up(
     measured: api.Measured,
     tried: Callable[[Drop], list[tuple[int, bool]]],
     last_within: int,
 ) -> None:
-    seen = tried(lambda level, _: 0.004 if level >= last_within else 0.0101)
+    # The drop is in proportion to the damage, and just within the budget at one level.
+    seen = tried(lambda level, _: 0.00999 * 10 ** ((last_within - level) / LEVELS_PER_DECADE))
     search, found = searched(measured)
-    made = smaller(search, found)
+    made = smaller(search, replace(found, fidelity=fidelity(0.03)))
     assert made.level == last_within
     assert made.plan.order == "sequential"
-    assert seen == [(level, True) for level in range(FOUND, last_within - 2, -1)]
+    assert seen[:2] == [(FOUND, True), (min(last_within, FOUND - 1), True)]
+
+
+@pytest.mark.parametrize("last_within", range(FOUND - 5, FOUND + 1))
+def test_levels_between_one_within_and_one_that_is_not_are_halved(
+    measured: api.Measured,
+    tried: Callable[[Drop], list[tuple[int, bool]]],
+    last_within: int,
+) -> None:
+    # No drop before the level that is the last: what is foretold is far beyond it.
+    seen = tried(lambda level, _: 0.0 if level >= last_within else 0.02)
+    search, found = searched(measured, "thorough")
+    assert smaller(search, found).level == last_within
+    assert len({level for level, _ in seen}) == len(seen)
 
 
 @pytest.mark.parametrize("effort", ["standard", "thorough"])
-def test_steps_are_bounded_by_the_effort(
+def test_trials_are_bounded_by_the_effort(
     measured: api.Measured, tried: Callable[[Drop], list[tuple[int, bool]]], effort: Effort
 ) -> None:
-    seen = tried(lambda *_: 0.0)
+    # Each trial leaves little: one level down, again and again.
+    seen = tried(lambda level, _: 0.0075 - 1e-5 * (FOUND - level))
     search, found = searched(measured, effort)
-    assert smaller(search, found).level == FOUND - STEPS[effort]
-    assert len(seen) == 1 + STEPS[effort]
+    smaller(search, found)
+    assert len(seen) == min(1 + TRIALS[effort], 1 + REACH)
+
+
+def test_search_reaches_no_further_than_ten_decibels(
+    measured: api.Measured, tried: Callable[[Drop], list[tuple[int, bool]]]
+) -> None:
+    seen = tried(lambda *_: 0.0)
+    search, found = searched(measured)
+    assert smaller(search, found).level == FOUND - REACH
+    assert len(seen) == 2
 
 
 def test_sequential_plan_is_carried_out_with_biases_that_keep_the_means(

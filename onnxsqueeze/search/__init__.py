@@ -5,9 +5,10 @@ from onnxsqueeze.search.integers import MILDER, with_integers
 from onnxsqueeze.search.narrowing import Narrowed, narrow
 from onnxsqueeze.search.refined import better, smaller
 from onnxsqueeze.search.stored import smallest
-from onnxsqueeze.search.trial import LEVELS, Search, Trial, applied, at_level
+from onnxsqueeze.search.trial import GIVEN_BACK, LEVELS, Search, Trial, applied, at_level
 
 __all__ = [
+    "GIVEN_BACK",
     "LEVELS",
     "MILDER",
     "Narrowed",

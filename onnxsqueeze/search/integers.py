@@ -12,7 +12,7 @@ from onnxsqueeze.progress import Progress, silent
 from onnxsqueeze.search.kernels import Base, base
 from onnxsqueeze.search.trial import LEVELS, Search, Trial, at_level, deadline
 
-MILDER = 4
+MILDER = 8
 """Levels that stored weights give back for more integer kernels: about a fifth of the damage."""
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 
+from onnxsqueeze.config import Budget
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
-from onnxsqueeze.search.trial import Search, Trial, at_level, deadline
+from onnxsqueeze.search.trial import LEVELS_PER_DECADE, Search, Trial, at_level, deadline
 
-STEPS = {"quick": 0, "standard": 4, "thorough": 8}
-"""Levels that are tried with sequential rounding beyond the one that was found without."""
+TRIALS = {"quick": 0, "standard": 4, "thorough": 8}
+"""Plans that are tried with sequential rounding beyond the one that was found without."""
+REACH = LEVELS_PER_DECADE
+"""Most levels that they may go beyond it: 10 dB."""
 
 
 def smaller(search: Search, found: Trial, progress: Progress | None = None) -> Trial:
     """Return the smallest trial within the budget with weights rounded in the graph's order.
 
-    What is saved by sequential rounding is spent on fewer bytes, level by level, until the budget
-    is used up. ``found`` is returned where it gains nothing.
+    What is saved by sequential rounding is spent on fewer bytes, until the budget is used up or no
+    trial is left: the next level is the one that would use up the budget if the drop were in
+    proportion to the damage, and halfway back when that was too much. ``found`` is returned where
+    it gains nothing.
 
     Args:
         search: The search.
@@ -27,18 +33,28 @@ def smaller(search: Search, found: Trial, progress: Progress | None = None) -> T
         Frantar and Alistarh 2022, "Optimal Brain Compression" (arXiv:2208.11580), section 6, on
         compressing layer by layer with the inputs of the compressed model.
     """
-    steps, end = STEPS[search.limits.effort], deadline(search)
-    best = better(search, found, progress)
+    end, best = deadline(search), better(search, found, progress)
     if best is found:
         return found
-    for level in range(found.level - 1, max(found.level - 1 - steps, -1), -1):
-        if time.monotonic() > end:
+    floor = failed = max(found.level - REACH, 0) - 1
+    for _ in range(TRIALS[search.limits.effort]):
+        if best.level - failed <= 1 or time.monotonic() > end:
             break
+        guess = best.level - levels_left(best, search.budget)
+        level = max(guess, failed + 1) if failed == floor else (best.level + failed) // 2
         trial = search.trial(_sequential(at_level(search, level)), level, progress)
-        if not trial.is_within(search.budget):
-            break
-        best = trial
+        if trial.is_within(search.budget):
+            best = trial
+        else:
+            failed = level
     return best
+
+
+def levels_left(trial: Trial, budget: Budget) -> int:
+    """Return how many levels a trial may go down, at least 1, if its drop goes with the damage."""
+    drop = max(trial.fidelity.drop.high, 1e-12)
+    decades = math.log10(budget.max_drop / drop) if budget.max_drop > drop else 0.0
+    return max(int(decades * LEVELS_PER_DECADE), 1)
 
 
 def better(search: Search, found: Trial, progress: Progress | None = None) -> Trial:

@@ -6,7 +6,7 @@ import time
 
 from onnxsqueeze.plan.choose import changes_file
 from onnxsqueeze.progress import Progress, silent
-from onnxsqueeze.search.trial import LEVELS, Search, Trial, at_level, deadline
+from onnxsqueeze.search.trial import GIVEN_BACK, LEVELS, Search, Trial, at_level, deadline
 
 
 def smallest(
@@ -17,8 +17,8 @@ def smallest(
     Levels under ``mildness`` are not tried.
 
     The damage limit of the plan is bisected: what is given up for fewer bytes goes to the weights
-    where it costs least, and what must be given back goes to those that damage most. One level is
-    then given back, since the samples that the search chose by flatter its choice.
+    where it costs least, and what must be given back goes to those that damage most. Some levels
+    are given back at the end, since the samples that the search chose by flatter its choice.
     """
     tell = progress or silent
     end = deadline(search)
@@ -36,7 +36,7 @@ def smallest(
         else:
             low = level + 1
     if good is not None and time.monotonic() < end:
-        good = _one_milder(search, good)
+        good = _milder(search, good)
     tell("search within the budget", steps, steps)
     if good is None:
         return None
@@ -44,13 +44,13 @@ def smallest(
     return good if changes else None
 
 
-def _one_milder(search: Search, found: Trial) -> Trial:
-    """Return the trial of the next level if it is within the budget, too, or ``found``.
+def _milder(search: Search, found: Trial) -> Trial:
+    """Return the trial that gives some levels back if it is within the budget, too, or ``found``.
 
     The samples that a plan was chosen on flatter it: of two that pass, the last to pass did so
-    with some luck. One level is 1.7 dB.
+    with some luck.
     """
-    level = found.level + 1
+    level = found.level + GIVEN_BACK
     if level >= LEVELS - 1:
         return found
     milder = search.trial(at_level(search, level), level)

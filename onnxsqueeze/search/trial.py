@@ -22,8 +22,11 @@ from onnxsqueeze.plan.make import make_plan
 from onnxsqueeze.plan.types import Plan, UnitsChoice
 from onnxsqueeze.progress import Progress, silent
 
-LEVELS = 50
-"""Damage limits that are tried: level k is ``10 ** (-k / 6)``, from 1 to 1e-8; the last is 0."""
+LEVELS = 98
+"""Damage limits that are tried: level k is ``10 ** (-k / 12)``, from 1 to 1e-8; the last is 0."""
+LEVELS_PER_DECADE = 12
+GIVEN_BACK = 2
+"""Levels (1.7 dB) that a search gives back, since the samples that it chose by flatter it."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,6 @@ def deadline(search: Search) -> float:
 
 def at_level(search: Search, level: int) -> Plan:
     """Return the plan whose expected damage is at most that of a level."""
-    damage_limit = 10 ** (-level / 6) if level < LEVELS - 1 else 0.0
+    damage_limit = 10 ** (-level / LEVELS_PER_DECADE) if level < LEVELS - 1 else 0.0
     plan = make_plan(search.facts, search.target, search.limits, damage_limit=damage_limit)
     return plan.model_copy(update={"units": dict(search.units)}) if search.units else plan
