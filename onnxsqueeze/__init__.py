@@ -21,7 +21,6 @@ __version__ = "0.2.0"
 
 from onnxsqueeze.api import (
     Compressed,
-    Measured,
     apply,
     carry_out,
     compress,
@@ -46,9 +45,10 @@ from onnxsqueeze.errors import (
     VerificationError,
 )
 from onnxsqueeze.measure.load import Loaded
-from onnxsqueeze.plan.types import ActivationChoice, Plan, WeightChoice
+from onnxsqueeze.plan.types import ActivationChoice, Plan, UnitsChoice, WeightChoice
 from onnxsqueeze.report.types import Report
 from onnxsqueeze.search import Trial
+from onnxsqueeze.stages import Measured
 
 __all__ = [
     "ActivationChoice",
@@ -72,6 +72,7 @@ __all__ = [
     "SqueezeError",
     "Target",
     "Trial",
+    "UnitsChoice",
     "VerificationError",
     "WeightChoice",
     "__version__",

@@ -10,15 +10,11 @@ from onnxsqueeze.config import Budget, Limits, Target
 from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.facts.bundle import Facts
-from onnxsqueeze.facts.store import Store
-from onnxsqueeze.graph import io, walk
 from onnxsqueeze.graph.io import fingerprint
-from onnxsqueeze.measure.collect import Subject, collect, described
-from onnxsqueeze.measure.fidelity import Reference, reference
+from onnxsqueeze.measure.collect import Subject, described
 from onnxsqueeze.measure.load import Loaded, samples_for
 from onnxsqueeze.measure.load import load as load_model
 from onnxsqueeze.measure.machine import machine
-from onnxsqueeze.measure.ranges import cores
 from onnxsqueeze.measure.validate import validate as validate_pair
 from onnxsqueeze.outcome import (
     Clock,
@@ -30,23 +26,23 @@ from onnxsqueeze.outcome import (
     story,
 )
 from onnxsqueeze.passes.apply import Applied
-from onnxsqueeze.plan.make import allowed, check_operators
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.report import files
 from onnxsqueeze.report.build import Story, build
 from onnxsqueeze.report.types import Report
 from onnxsqueeze.runtime.shapes import measured_shapes
-from onnxsqueeze.search import Search, Trial, applied, narrow, trials
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A loaded model and what was measured about it, kept in a run folder."""
-
-    loaded: Loaded
-    facts: Facts
-    store: Store
+from onnxsqueeze.search import Trial, trials
+from onnxsqueeze.stages import (
+    Measured,
+    check_kept,
+    measured_of,
+    narrower,
+    narrower_by,
+    reference_of,
+    search_in,
+    store_in,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def load(model: Path, data: DataSettings | None = None, *, run: Path | None = No
         ModelError: If the file is no model that runs.
         DataError: If the samples do not fit it.
     """
-    return load_model(model, data or DataSettings(), None if run is None else _store(run))
+    return load_model(model, data or DataSettings(), None if run is None else store_in(run))
 
 
 def measure(
@@ -101,47 +97,10 @@ def measure(
         limits: ``prune_below`` counts the weights that it would make zero.
         progress: Called with (stage, done, all).
     """
-    data, store = data or DataSettings(), _store(run)
+    data, store = data or DataSettings(), store_in(run)
     loaded, limits = load_model(model, data, store), limits or Limits()
-    _check_kept(loaded, limits)
-    return _measured(loaded, store, data, target or Target(), limits, progress)
-
-
-def _measured(
-    loaded: Loaded,
-    store: Store,
-    data: DataSettings,
-    target: Target,
-    limits: Limits,
-    progress: Progress | None,
-) -> Measured:
-    subject = Subject(
-        model=loaded.model,
-        model_sha256=loaded.sha256,
-        samples=loaded.calibration,
-        is_synthetic=loaded.is_synthetic,
-        prune_below=limits.prune_below,
-        seed=data.seed,
-        compares_ranges=target.calibration == "auto",
-    )
-    integers = target.objective != "size" and not loaded.is_synthetic
-    facts = collect(subject, store, with_integers=integers, progress=progress)
-    return Measured(loaded, facts, store)
-
-
-def _check_kept(loaded: Loaded, limits: Limits) -> None:
-    """Raise PlanError for a pattern or operator that is not there: a typo would lose the wish."""
-    names = set[str]()
-    for model in (loaded.model, io.read(loaded.path)):
-        names.update(value.name or "" for _, value in walk.initializers(model))
-        names.update(node.name or "" for node in walk.nodes(model))
-    for pattern in limits.keep:
-        if not any(Limits(keep=(pattern,)).is_kept(name) for name in names):
-            raise PlanError(
-                f"keep pattern {pattern!r} matches no initializer and no node of the model\n"
-                "  It must match a whole name; 'onnxsqueeze inspect MODEL' lists them."
-            )
-    check_operators(limits, (weight.node.op_type for weight in weights(loaded.model)[0]))
+    check_kept(loaded, limits)
+    return measured_of(loaded, store, data.seed, target or Target(), limits, progress)
 
 
 def plan(
@@ -162,25 +121,31 @@ def plan(
         progress: Called with (stage, done, all).
     """
     budget, target = budget or Budget(), target or Target()
-    known = _reference(measured.loaded, budget, target)
-    search = _search(measured, known, budget, target, limits or Limits())
-    found = trials(search, progress)
+    known = reference_of(measured.loaded, budget, target)
+    search = search_in(measured, known, budget, target, limits or Limits())
+    smaller = narrower(measured, search, progress)
+    found = trials(smaller[1], progress) if smaller is not None else []
+    found = found or trials(search, progress)
     return found[-1] if found else None
 
 
-def apply(plan: Plan, measured: Measured) -> Applied:
+def apply(plan: Plan, measured: Measured, progress: Progress | None = None) -> Applied:
     """Return a copy of the model with every decision of the plan carried out; nothing is written.
 
     Args:
         plan: Decisions for this very model.
         measured: The model, and the Gram matrices that rounding is fitted to.
+        progress: Called with (stage, done, all).
 
     Raises:
         PlanError: If the plan was made for another model.
     """
     _check_model(plan, measured.loaded.path, measured.loaded.sha256)
-    loaded = measured.loaded
-    return applied(plan, loaded.model, measured.facts, loaded.calibration, measured.store)
+    budget, target = Budget(metric="mse"), Target()
+    known = reference_of(measured.loaded, budget, target)
+    search = search_in(measured, known, budget, target, Limits())
+    smaller = narrower_by(plan, measured, search, progress)
+    return (search if smaller is None else smaller[1]).applied(plan, progress)
 
 
 def _check_model(plan: Plan, path: Path, sha256: str) -> None:
@@ -232,18 +197,18 @@ def compress(
     check_output(model, output, data)
     clock = Clock()
     with clock.stage("measure"):
-        store = _store(run)
+        store = store_in(run)
         loaded = load_model(model, data, store)
-        _check_kept(loaded, limits)  # before pruning, which may leave an operator no weight
+        check_kept(loaded, limits)  # before pruning, which may leave an operator no weight
         # First, so that a metric or provider that does not fit is told before all that takes long.
-        known = _reference(loaded, budget, target)
-        measured = _measured(loaded, store, data, target, limits, progress)
-    search = _search(measured, known, budget, target, limits)
+        known = reference_of(loaded, budget, target)
+        measured = measured_of(loaded, store, data.seed, target, limits, progress)
+    search = search_in(measured, known, budget, target, limits)
     with clock.stage("prune"):
-        narrower = _narrower(measured, search, data, progress)
+        found = narrower(measured, search, progress)
     made = None
-    if narrower is not None:
-        smaller, search_in_it = narrower
+    if found is not None:
+        smaller, search_in_it = found
         made = Workshop(search_in_it, smaller.loaded, run, clock, progress).outcome()
         if made.is_met:
             measured = smaller
@@ -258,25 +223,6 @@ def compress(
     files.save_json(report, run / "report.json")
     files.save_html(report, run / "report.html")
     return Compressed(output, report, made.plan, made.is_met)
-
-
-def _narrower(
-    measured: Measured, search: Search, data: DataSettings, progress: Progress | None
-) -> tuple[Measured, Search] | None:
-    """Return the pruned model with its own facts, and a search in it; None without pruning."""
-    limits, target, loaded = search.limits, search.target, measured.loaded
-    if not limits.prunes(target.objective) or loaded.is_synthetic:
-        return None
-    found = narrow(search, progress)
-    if found is None:
-        return None
-    loaded = replace(loaded, model=found.model, notes=(*loaded.notes, found.note))
-    keyed = replace(loaded, sha256=found.sha256)  # facts of the one are not those of the other
-    facts = _measured(keyed, measured.store, data, target, limits, progress).facts
-    narrowed = Measured(loaded, replace(facts, model_sha256=loaded.sha256), measured.store)
-    known, budget = search.reference, search.budget
-    inner = _search(narrowed, known, budget, target, limits)
-    return narrowed, replace(inner, units=found.units)
 
 
 def inspect(model: Path, data: DataSettings | None = None, *, command: str = "") -> Report:
@@ -410,61 +356,27 @@ def carry_out(
         PlanError: If the plan does not fit the model, or needs samples that are not there.
     """
     data, target = data or DataSettings(), target or Target()
-    if data.source is None and any(c.rounding == "compensated" for c in plan.weights.values()):
+    fits = plan.units or any(one.rounding == "compensated" for one in plan.weights.values())
+    if data.source is None and fits:
         raise PlanError(
-            "the plan makes up for rounding errors, and that needs the samples it was made with\n"
-            "  Give them (--data), or write rounding: nearest into the plan."
+            "the plan makes up for errors, and that needs the samples it was made with\n"
+            "  Give them (--data), or write rounding: nearest into the plan, without units."
         )
     check_output(model, output, data)
     _check_model(plan, model, fingerprint(model))
-    if plan.units:
-        raise PlanError(
-            "the plan removes channels, neurons or heads, and that is done by 'compress' only\n"
-            "  Run compress with the same samples, or take the plan's units out of it."
-        )
     clock = Clock()
     with clock.stage("measure"):
         wanted = target.model_copy(update={"objective": "latency" if plan.activations else "size"})
         measured = measure(model, data, run=run, target=wanted, progress=progress)
     budget = Budget(max_drop=1.0, seed=data.seed)
-    known = _reference(measured.loaded, budget, target)
-    search = _search(measured, known, budget, target, Limits())
+    known = reference_of(measured.loaded, budget, target)
+    search = search_in(measured, known, budget, target, Limits())
+    with clock.stage("prune"):
+        found = narrower_by(plan, measured, search, progress)
+    if found is not None:
+        measured, search = found
     made = Workshop(search, measured.loaded, run, clock, progress).planned(plan)
     install(made.path, output)
     clear(run)
     told = story(measured.loaded, measured.facts, made, None, clock, command, output, run)
     return build(replace(told, files={"model": str(output)}))
-
-
-def _store(run: Path) -> Store:
-    clear(run)
-    return Store(run / "facts")
-
-
-def _reference(loaded: Loaded, budget: Budget, target: Target) -> Reference:
-    return reference(
-        loaded.path,
-        loaded.held_out,
-        budget.metric,
-        provider=target.provider,
-        threads=cores(),
-        seed=budget.seed,
-    )
-
-
-def _search(
-    measured: Measured, known: Reference, budget: Budget, target: Target, limits: Limits
-) -> Search:
-    loaded = measured.loaded
-    opset = loaded.model.graph.opset_imports.get("", 0)
-    possible = allowed(limits, opset, has_data=not loaded.is_synthetic, portable=target.portable)
-    return Search(
-        loaded.model,
-        measured.facts,
-        known,
-        budget,
-        target,
-        possible,
-        measured.store,
-        loaded.calibration,
-    )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxsqueeze import api
+from onnxsqueeze import api, stages
 from onnxsqueeze.config import Budget, Limits, Target
 from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import OutputError
@@ -42,8 +42,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     target = Target(objective="size")
     measured = api.measure(place.model, data, run=run, target=target)
     budget = Budget(max_drop=0.01)
-    known = api._reference(measured.loaded, budget, target)
-    search = api._search(measured, known, budget, target, Limits())
+    known = stages.reference_of(measured.loaded, budget, target)
+    search = stages.search_in(measured, known, budget, target, Limits())
     return Workshop(search, measured.loaded, run, Clock(), None)
 
 

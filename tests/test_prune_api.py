@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from onnxsqueeze import api
 from onnxsqueeze.config import Budget, Limits, Target
 from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.graph import io
-from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.plan.types import Plan, UnitsChoice
 from tests.measure.pruning import deep
 from tests.runtime.made import made, random
 
@@ -70,14 +71,70 @@ def test_nothing_goes_that_must_stay(place: Path, limits: Limits) -> None:
     assert not done.plan.units
 
 
-def test_a_plan_that_prunes_is_not_carried_out_alone(place: Path) -> None:
+def carried_out(place: Path, plan: Plan, name: str, run: str) -> bytes:
+    output = place / f"{name}.onnx"
+    data = DataSettings(str(place / "x.npz"))
+    api.carry_out(plan, place / "model.onnx", output, data, run=place / run)
+    return output.read_bytes()
+
+
+def test_a_plan_that_prunes_makes_the_same_file_again(place: Path) -> None:
     done = compressed(place, Limits(prune="on"), "on")
-    with pytest.raises(PlanError, match=r"removes channels.*\n  Run compress"):
-        api.carry_out(
-            done.plan,
-            place / "model.onnx",
-            place / "other.onnx",
-            DataSettings(str(place / "x.npz")),
-            run=place / "on.squeeze",
-        )
-    assert not (place / "other.onnx").exists()
+    expected = (place / "on.onnx").read_bytes()
+    assert carried_out(place, done.plan, "same_folder", "on.squeeze") == expected
+    assert carried_out(place, done.plan, "own_folder", "own.squeeze") == expected
+    measured = api.measure(
+        place / "model.onnx", DataSettings(str(place / "x.npz")), run=place / "own.squeeze"
+    )
+    made_here = api.apply(done.plan, measured).model
+    names = {
+        name: value.shape for name, value in io.read(place / "on.onnx").graph.initializers.items()
+    }
+    assert {name: value.shape for name, value in made_here.graph.initializers.items()} == names
+
+
+def test_planning_prunes_as_compressing_does(place: Path) -> None:
+    done = compressed(place, Limits(prune="on"), "on")
+    data = DataSettings(str(place / "x.npz"))
+    target, limits = Target(objective="size"), Limits(prune="on")
+    measured = api.measure(place / "model.onnx", data, run=place / "plan.squeeze", target=target)
+    trial = api.plan(measured, budget=BUDGET, target=target, limits=limits)
+    assert trial is not None
+    assert trial.plan == done.plan
+
+
+def test_units_edited_by_hand_are_what_stays(place: Path) -> None:
+    plan = compressed(place, Limits(prune="on"), "on").plan
+    name, choice = next(iter(plan.units.items()))
+    fewer = choice.model_copy(update={"kept": choice.kept[:-1]})
+    edited = plan.model_copy(update={"units": {**plan.units, name: fewer}, "weights": {}})
+    carried_out(place, edited, "edited", "on.squeeze")
+    shapes = [v.shape for v in io.read(place / "edited.onnx").graph.initializers.values()]
+    assert any(shape is not None and len(choice.kept) - 1 in shape.numpy() for shape in shapes)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "message"),
+    [("other", 32, r"narrows the group 'other'.*no such group\n  It has: "), ("", 31, "31 units")],
+)
+def test_units_that_the_model_has_not_are_refused(
+    place: Path, name: str, count: int, message: str
+) -> None:
+    plan = compressed(place, Limits(prune="on"), "on").plan
+    unit = UnitsChoice(kept=(0,), count=count, reason="by hand")
+    wrong = plan.model_copy(update={"units": {name or next(iter(plan.units)): unit}})
+    with pytest.raises(PlanError, match=message):
+        carried_out(place, wrong, "wrong", "on.squeeze")
+    assert not (place / "wrong.onnx").exists()
+
+
+@pytest.mark.parametrize("kept", [(), (1, 0), (0, 0), (0, 4)])
+def test_kept_units_ascend_and_are_there(kept: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError):
+        UnitsChoice(kept=kept, count=4, reason="")
+
+
+def test_a_plan_that_prunes_needs_its_samples(place: Path) -> None:
+    plan = compressed(place, Limits(prune="on"), "on").plan
+    with pytest.raises(PlanError, match=r"needs the samples.*\n  Give them"):
+        api.carry_out(plan, place / "model.onnx", place / "other.onnx", run=place / "none.squeeze")

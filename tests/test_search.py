@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnxsqueeze import api, search
+from onnxsqueeze import api, search, stages
 from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.config import Budget, Limits, Target
 from onnxsqueeze.data import DataSettings, Samples
@@ -321,8 +321,8 @@ def test_trial_is_measured_once_per_plan(tmp_path: Path, monkeypatch: pytest.Mon
     data = DataSettings(source=str(place.data))
     target = Target(objective="size")
     found = api.measure(place.model, data, run=tmp_path / "run", target=target)
-    known = api._reference(found.loaded, Budget(), target)
-    made = api._search(found, known, Budget(), target, Limits())
+    known = stages.reference_of(found.loaded, Budget(), target)
+    made = stages.search_in(found, known, Budget(), target, Limits())
     plan = search.at_level(made, 12)
     first = made.trial(plan, 12)
     assert np.isfinite(first.fidelity.drop.high)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from onnxsqueeze import api
+from onnxsqueeze import api, stages
 from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.config import Budget, Limits, Target
 from onnxsqueeze.data import DataSettings
@@ -67,8 +67,8 @@ def search(measured: api.Measured, *, paying: bool = True, **changes: Any) -> Se
         }
         latencies[y] = one.model_copy(update={"inside": inside, "integers": alone})
     facts = replace(measured.facts, latencies=latencies)
-    known = api._reference(measured.loaded, Budget(), target)
-    made = api._search(measured, known, Budget(), target, Limits())
+    known = stages.reference_of(measured.loaded, Budget(), target)
+    made = stages.search_in(measured, known, Budget(), target, Limits())
     return replace(made, facts=facts)
 
 

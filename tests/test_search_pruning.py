@@ -17,7 +17,7 @@ from onnxsqueeze.graph.signature import signature
 from onnxsqueeze.measure.fidelity import reference
 from onnxsqueeze.passes.unique_names import unique_names
 from onnxsqueeze.runtime.shapes import measured_shapes
-from onnxsqueeze.search.pruning import LADDER, at_rung, prunable, pruned, ranking
+from onnxsqueeze.search.pruning import LADDER, at_rung, cutting, prunable, pruned, ranking
 from onnxsqueeze.search.trial import Search
 from tests.measure.pruning import SliceCut, deep, deep_units
 from tests.runtime.made import made, random
@@ -76,7 +76,7 @@ def test_the_search_ends_at_the_last_rung_within_its_share(tmp_path: Path) -> No
     cut = SliceCut(UNITS)
     found = pruned(search, UNITS, cut, share=1.0)
     assert found is not None
-    ranks = ranking(search, UNITS, cut)
+    ranks = ranking(search, cutting(search, UNITS, cut))
     rung = ranks.removed.index(found.removed)
     assert rung < len(LADDER) - 1
     over = at_rung(search, ranks, rung + 1)
@@ -105,7 +105,7 @@ def test_a_rung_repairs_by_layer_only_where_that_is_better(tmp_path: Path) -> No
     model = made(MLP)
     search = searched(model, tmp_path, 0.05)
     cut = SliceCut(UNITS)
-    ranks = ranking(search, UNITS, cut)
+    ranks = ranking(search, cutting(search, UNITS, cut))
     at_once, by_layer = (at_rung(search, ranks, 3, stages=n) for n in (0, 16))
     assert at_once is not None
     assert by_layer is not None

@@ -201,6 +201,7 @@ def _key(
         "model": plan.model_sha256,
         "version": __version__,
         "units": {group: choice.kept for group, choice in plan.units.items()},
+        "refit": plan.refit,
         "weight": name,
         "choice": choice.model_dump(exclude={"reason", "masked"}),
         "gram": identity(grams, name) if choice.rounding == "compensated" else None,

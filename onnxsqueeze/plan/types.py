@@ -17,6 +17,8 @@ IntegerForm = Literal["qdq", "dynamic"]
 INTEGER_FORMS: tuple[IntegerForm, ...] = ("qdq", "dynamic")
 """Forms of weights that integer kernels read."""
 CodeType = Literal["uint8", "int8"]
+Order = Literal["each", "sequential"]
+"""Whether weights are fitted by themselves, or one after the other in the order of the graph."""
 
 
 class _Data(BaseModel):
@@ -92,9 +94,15 @@ class ActivationChoice(_Data):
 class UnitsChoice(_Data):
     """Which channels, neurons or heads of one group stay: ``kept``, ascending, of ``count``."""
 
-    kept: tuple[Annotated[int, Field(ge=0)], ...]
+    kept: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     count: Annotated[int, Field(ge=1)]
     reason: str
+
+    @model_validator(mode="after")
+    def _names_units(self) -> UnitsChoice:
+        if self.kept[-1] >= self.count or list(self.kept) != sorted(set(self.kept)):
+            raise ValueError(f"kept units must ascend, each once, and be under {self.count}")
+        return self
 
 
 class Plan(_Data):
@@ -108,6 +116,8 @@ class Plan(_Data):
             ``sequential`` to those that it has with all before it compressed, and biases to both.
         units: Groups that are narrowed before anything else, by name; what reads them is fitted
             to what is left.
+        refit: ``each`` fits those readers to the original's own inputs, ``sequential`` in the
+            order of the graph to the inputs that they then have.
         weights: By initializer name, as the loaded (cleaned) model names it.
         activations: By tensor name.
         joined: Why each node without a weight runs on integers, too, by its output; what it reads
@@ -118,8 +128,9 @@ class Plan(_Data):
     schema_number: Literal[1] = 1
     model_sha256: str
     portable: bool = False
-    order: Literal["each", "sequential"] = "each"
+    order: Order = "each"
     units: dict[str, UnitsChoice] = {}
+    refit: Order = "each"
     weights: dict[str, WeightChoice]
     activations: dict[str, ActivationChoice] = {}
     joined: dict[str, str] = {}

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxsqueeze import __version__
-from onnxsqueeze.errors import ModelError
+from onnxsqueeze.analysis.units import Units
+from onnxsqueeze.errors import ModelError, PlanError
 from onnxsqueeze.facts.store import Fact
 from onnxsqueeze.graph import io
+from onnxsqueeze.measure.prune_widths import work
 from onnxsqueeze.passes.fix_reshapes import fix_reshapes
-from onnxsqueeze.plan.types import UnitsChoice
+from onnxsqueeze.plan.types import Order, Plan, UnitsChoice
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.runtime.shapes import Shape, measured_shapes
-from onnxsqueeze.search.pruning import prunable, pruned
+from onnxsqueeze.search.pruning import STAGES, cutting, prunable, pruned, refitted
 from onnxsqueeze.search.trial import Search
 
 SHARE = 0.7
@@ -32,12 +34,14 @@ class Narrowed:
     Attributes:
         model: The model.
         units: What stays of each group that was narrowed.
+        refit: As in ``Plan``.
         removed: Part of the multiply-adds that went.
         sha256: Fingerprint of the original and of what was removed.
     """
 
     model: ir.Model
     units: Mapping[str, UnitsChoice]
+    refit: Order
     removed: float
     sha256: str
 
@@ -85,15 +89,92 @@ def narrow(search: Search, progress: Progress | None = None) -> Narrowed | None:
         )
         for name, stay in found.kept.items()
     }
+    refit: Order = "sequential" if found.repairs_in_sequence else "each"
+    return _kept(search, key, found.model, choices, refit, found.removed)
+
+
+def narrowed_by(search: Search, plan: Plan, progress: Progress | None = None) -> Narrowed | None:
+    """Return the model with the units that a plan keeps, refitted as it says; None without units.
+
+    Args:
+        search: The search, in the whole model.
+        plan: Decisions, edited by hand perhaps.
+        progress: Called with (stage, done, all).
+
+    Raises:
+        PlanError: If the model has no such group, or it has another number of units.
+    """
+    if not plan.units:
+        return None
+    kept = {name: choice.kept for name, choice in plan.units.items()}
+    key = {
+        "model": search.facts.model_sha256,
+        "data": search.samples.fingerprint,
+        "kept": kept,
+        "refit": plan.refit,
+        "seed": search.budget.seed,
+        "version": __version__,
+    }
+    saved = search.store.get("narrow", key)
+    if saved is not None:
+        return _from_record(search, saved)
+    fixed = _with_fixed_reshapes(search)
+    units, cut = prunable(fixed)
+    _check_units(plan, units)
+    stages = STAGES if plan.refit == "sequential" else 0
+    arrays = {name: np.array(stay, np.int64) for name, stay in kept.items()}
+    cuts = cutting(fixed, units, cut, progress)
+    made = refitted(fixed, cuts, arrays, stages=stages, progress=progress)
+    cost = work(fixed.model, units, fixed.facts.shapes)
+    removed = 1 - cost({name: len(stay) for name, stay in kept.items()}) / cost({})
+    return _kept(search, key, made.model, plan.units, plan.refit, removed)
+
+
+def _check_units(plan: Plan, units: Sequence[Units]) -> None:
+    counts = {one.name: one.count for one in units}
+    for name, choice in plan.units.items():
+        if name not in counts:
+            raise PlanError(
+                f"the plan narrows the group {name!r}, and the model has no such group\n"
+                f"  It has: {', '.join(sorted(counts)) or 'none that can be narrowed'}."
+            )
+        if choice.count != counts[name]:
+            raise PlanError(
+                f"the plan takes group {name!r} to have {choice.count} units, "
+                f"and it has {counts[name]}\n  Make a plan for this model: onnxsqueeze plan MODEL"
+            )
+
+
+def _kept(
+    search: Search,
+    key: Mapping[str, object],
+    model: ir.Model,
+    choices: Mapping[str, UnitsChoice],
+    refit: Order,
+    removed: float,
+) -> Narrowed:
+    """Return a narrower model after it was written into the store."""
     dumped = {name: choice.model_dump(mode="json") for name, choice in choices.items()}
-    text = json.dumps([key, dumped], sort_keys=True)
-    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    decisions = {
+        "model": search.facts.model_sha256,
+        "data": search.samples.fingerprint,
+        "kept": {name: choice.kept for name, choice in choices.items()},
+        "refit": refit,
+    }
+    sha256 = hashlib.sha256(json.dumps(decisions, sort_keys=True).encode()).hexdigest()
     search.store.folder.mkdir(parents=True, exist_ok=True)
     file = search.store.folder / f"narrow-{sha256[:12]}.onnx"
-    io.write(found.model, file)
-    values = {"file": file.name, "sha256": sha256, "removed": found.removed, "units": dumped}
-    saved = search.store.put("narrow", key, values)
-    return _from_record(search, saved)
+    io.write(model, file)
+    values = {
+        "file": file.name,
+        "sha256": sha256,
+        "removed": removed,
+        "refit": refit,
+        "units": dumped,
+    }
+    found = _from_record(search, search.store.put("narrow", dict(key), values))
+    assert found is not None  # it has a file
+    return found
 
 
 def _from_record(search: Search, saved: Fact) -> Narrowed | None:
@@ -104,7 +185,9 @@ def _from_record(search: Search, saved: Fact) -> Narrowed | None:
         name: UnitsChoice.model_validate_json(json.dumps(one))
         for name, one in saved.values["units"].items()
     }
-    return Narrowed(model, units, float(saved.values["removed"]), str(saved.values["sha256"]))
+    refit: Order = "sequential" if saved.values["refit"] == "sequential" else "each"
+    removed, sha256 = float(saved.values["removed"]), str(saved.values["sha256"])
+    return Narrowed(model, units, refit, removed, sha256)
 
 
 def _with_fixed_reshapes(search: Search) -> Search:

@@ -14,7 +14,15 @@ from onnxsqueeze.facts.records import Fidelity
 from onnxsqueeze.measure.fidelity import fidelity_against
 from onnxsqueeze.measure.prune_moments import input_moments
 from onnxsqueeze.measure.prune_readers import readers
-from onnxsqueeze.measure.prune_repair import Cut, Kept, Known, Repair, repaired, sequential
+from onnxsqueeze.measure.prune_repair import (
+    Cut,
+    Kept,
+    Known,
+    Repair,
+    Repaired,
+    repaired,
+    sequential,
+)
 from onnxsqueeze.measure.prune_rows import mask_input
 from onnxsqueeze.measure.prune_widths import curves, removals, work
 from onnxsqueeze.numerics.pruning import Criterion, Removal
@@ -58,30 +66,41 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """What is the same for all trials of one model.
+class Cutting:
+    """How a model is cut and refitted, whatever stays.
 
     Attributes:
         units: What may be removed.
         cut: Removes it.
         known: Moments of what weights read.
-        order: By group, the order in which units go.
-        widths: For each part of ``LADDER`` the widths.
-        removed: For each part of ``LADDER`` the part of the work that really goes.
         mask: Input that tells which places count, or None.
     """
 
     units: Sequence[Units]
     cut: Cut
     known: Known
+    mask: str | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What is the same for all trials of one model.
+
+    Attributes:
+        cutting: How units are removed.
+        order: By group, the order in which units go.
+        widths: For each part of ``LADDER`` the widths.
+        removed: For each part of ``LADDER`` the part of the work that really goes.
+    """
+
+    cutting: Cutting
     order: Mapping[str, Removal]
     widths: Sequence[Mapping[str, int]]
     removed: Sequence[float]
-    mask: str | None
 
     def kept(self, rung: int) -> Kept:
         """Return the units that stay on a rung of the ladder."""
-        counts = {one.name: one.count for one in self.units}
+        counts = {one.name: one.count for one in self.cutting.units}
         return {
             name: self.order[name].kept(width)
             for name, width in self.widths[rung].items()
@@ -104,34 +123,25 @@ def prunable(search: Search) -> tuple[tuple[Units, ...], Cut]:
     return units, cut
 
 
-def ranking(
-    search: Search,
-    units: Sequence[Units],
-    cut: Cut,
-    *,
-    criterion: Criterion = "obs",
-    node_costs: Mapping[str, float] | None = None,
-    progress: Progress | None = None,
-) -> Ranking:
-    """Return in which order units go, and the widths for each part of the work.
+def cutting(
+    search: Search, units: Sequence[Units], cut: Cut, progress: Progress | None = None
+) -> Cutting:
+    """Return how units are cut, with the moments that their readers are refitted to.
 
     Args:
-        search: The search.
+        search: The search; units that its limits keep are left out.
         units: What may be removed.
         cut: Removes it, and fits nothing.
-        criterion: What ranks the units of a group.
-        node_costs: Cost of each node by name, for one in milliseconds; None for multiply-adds.
         progress: Called with (stage, done, all).
     """
     tell = progress or silent
-    model, samples = search.model, search.samples
+    model, samples, seed = search.model, search.samples, search.budget.seed
     units = [one for one in units if not any(search.limits.is_kept(n) for n, _ in one.entries)]
     read = [
         reader
         for reader in readers(model).values()
         if any(reader.unit_of_feature(one) is not None for one in units)
     ]
-    seed = search.budget.seed
     # Channels of a kernel with places come before the places, where a mask would look for its own.
     has_places = any(len(reader.shape) > 2 for reader in read)
     mask = None if has_places else mask_input(model, samples, seed)
@@ -143,12 +153,33 @@ def ranking(
         seed=seed,
         progress=lambda a, b: tell("what weights read", a, b),
     )
+    return Cutting(units, cut, known, mask)
+
+
+def ranking(
+    search: Search,
+    cuts: Cutting,
+    *,
+    criterion: Criterion = "obs",
+    node_costs: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
+) -> Ranking:
+    """Return in which order units go, and the widths for each part of the work.
+
+    Args:
+        search: The search.
+        cuts: What may be removed, and how.
+        criterion: What ranks the units of a group.
+        node_costs: Cost of each node by name, for one in milliseconds; None for multiply-adds.
+        progress: Called with (stage, done, all).
+    """
+    tell, model, units = progress or silent, search.model, cuts.units
     found = curves(
         model,
         units,
-        removals(model, units, known, criterion),
-        cut,
-        known,
+        removals(model, units, cuts.known, criterion),
+        cuts.cut,
+        cuts.known,
         search.reference,
         progress=lambda a, b: tell("damage of narrower layers", a, b),
     )
@@ -158,7 +189,7 @@ def ranking(
     widths = narrowed(damage, cost, [1 - part for part in LADDER])
     whole = cost({})
     removed = [1 - cost(one) / whole if whole > 0 else 0.0 for one in widths]
-    return Ranking(units, cut, known, order, widths, removed, mask)
+    return Ranking(cuts, order, widths, removed)
 
 
 def pruned(
@@ -186,10 +217,10 @@ def pruned(
         progress: Called with (stage, done, all).
     """
     tell, end = progress or silent, deadline(search)
+    cuts = cutting(search, units, cut, progress)
     ranks = ranking(
         search,
-        units,
-        cut,
+        cuts,
         criterion=criterion,
         node_costs=node_costs,
         progress=progress,
@@ -232,28 +263,54 @@ def at_rung(
     kept = ranks.kept(rung)
     if not kept:
         return None
-    tell = progress or silent
-    made = repaired(search.model, ranks.units, kept, ranks.cut, ranks.known)
-    measured, in_sequence = fidelity_against(search.reference, made.model), False
+    found = refitted(search, ranks.cutting, kept, stages=0)
+    measured, in_sequence = fidelity_against(search.reference, found.model), False
     if stages:
-        again = sequential(
-            search.model,
-            made,
-            ranks.units,
-            kept,
-            ranks.cut,
-            search.samples,
-            stages=stages,
-            mask=ranks.mask,
-            seed=search.budget.seed,
-            progress=lambda done, total: tell("repair of pruned layers", done, total),
+        again = refitted(
+            search, ranks.cutting, kept, start=found, stages=stages, progress=progress
         )
         fidelity = fidelity_against(search.reference, again.model)
         if fidelity.drop.high < measured.drop.high:
-            made, measured, in_sequence = again, fidelity, True
+            found, measured, in_sequence = again, fidelity, True
     reasons = {name: _reason(ranks, name, len(stay)) for name, stay in kept.items()}
-    return Pruned(
-        made.model, kept, reasons, ranks.removed[rung], measured, made.repairs, in_sequence
+    removed = ranks.removed[rung]
+    return Pruned(found.model, kept, reasons, removed, measured, found.repairs, in_sequence)
+
+
+def refitted(
+    search: Search,
+    cuts: Cutting,
+    kept: Kept,
+    *,
+    start: Repaired | None = None,
+    stages: int = STAGES,
+    progress: Progress | None = None,
+) -> Repaired:
+    """Return the model with only what is kept, its readers refitted.
+
+    Args:
+        search: The search.
+        cuts: What may be removed, and how.
+        kept: What stays, by group.
+        start: The same, refitted all at once; None if that is still to be done.
+        stages: Most passes over the samples of a repair layer by layer; 0 for all at once.
+        progress: Called with (stage, done, all).
+    """
+    tell = progress or silent
+    made = start or repaired(search.model, cuts.units, kept, cuts.cut, cuts.known)
+    if not stages:
+        return made
+    return sequential(
+        search.model,
+        made,
+        cuts.units,
+        kept,
+        cuts.cut,
+        search.samples,
+        stages=stages,
+        mask=cuts.mask,
+        seed=search.budget.seed,
+        progress=lambda done, total: tell("repair of pruned layers", done, total),
     )
 
 

@@ -19,7 +19,7 @@ from onnxsqueeze.measure.fidelity import Reference, fidelity_against
 from onnxsqueeze.measure.sequential import sequential
 from onnxsqueeze.passes.apply import Applied, apply
 from onnxsqueeze.plan.make import make_plan
-from onnxsqueeze.plan.types import Plan, UnitsChoice
+from onnxsqueeze.plan.types import Order, Plan, UnitsChoice
 from onnxsqueeze.progress import Progress, silent
 
 LEVELS = 98
@@ -56,6 +56,7 @@ class Search:
         store: Where trials and rounded weights are kept.
         samples: Calibration samples, which sequential rounding runs on.
         units: What ``model`` was narrowed to before; part of every plan.
+        refit: How what reads these units was fitted; see ``Plan``.
     """
 
     model: ir.Model
@@ -67,6 +68,7 @@ class Search:
     store: Store
     samples: Samples
     units: Mapping[str, UnitsChoice] = field(default_factory=dict)
+    refit: Order = "each"
 
     def applied(self, plan: Plan, progress: Progress | None = None) -> Applied:
         """Return the model with the plan carried out; see the function."""
@@ -145,4 +147,6 @@ def at_level(search: Search, level: int) -> Plan:
     """Return the plan whose expected damage is at most that of a level."""
     damage_limit = 10 ** (-level / LEVELS_PER_DECADE) if level < LEVELS - 1 else 0.0
     plan = make_plan(search.facts, search.target, search.limits, damage_limit=damage_limit)
-    return plan.model_copy(update={"units": dict(search.units)}) if search.units else plan
+    if not search.units:
+        return plan
+    return plan.model_copy(update={"units": dict(search.units), "refit": search.refit})

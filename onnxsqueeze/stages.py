@@ -1,0 +1,159 @@
+"""What stands between the stages: a measured model, and a search in it or in a narrower one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnxsqueeze.analysis.weights import weights
+from onnxsqueeze.config import Budget, Limits, Target
+from onnxsqueeze.errors import PlanError
+from onnxsqueeze.facts.bundle import Facts
+from onnxsqueeze.facts.store import Store
+from onnxsqueeze.graph import io, walk
+from onnxsqueeze.measure.collect import Subject, collect
+from onnxsqueeze.measure.fidelity import Reference, reference
+from onnxsqueeze.measure.load import Loaded
+from onnxsqueeze.measure.ranges import cores
+from onnxsqueeze.outcome import clear
+from onnxsqueeze.plan.make import allowed, check_operators
+from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.progress import Progress
+from onnxsqueeze.search import Narrowed, Search, narrow, narrowed_by
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A loaded model and what was measured about it, kept in a run folder.
+
+    Attributes:
+        loaded: The cleaned model with its samples.
+        facts: What was measured.
+        store: Where facts are kept.
+        seed: Seed of the choice of rows.
+    """
+
+    loaded: Loaded
+    facts: Facts
+    store: Store
+    seed: int = 0
+
+
+def measured_of(
+    loaded: Loaded,
+    store: Store,
+    seed: int,
+    target: Target,
+    limits: Limits,
+    progress: Progress | None,
+) -> Measured:
+    """Return the facts of a loaded model, measured or found in the store.
+
+    Args:
+        loaded: The model with its samples.
+        store: Where facts are kept.
+        seed: Seed of the choice of rows.
+        target: For ``size`` activations are not calibrated.
+        limits: ``prune_below`` counts the weights that it would make zero.
+        progress: Called with (stage, done, all).
+    """
+    subject = Subject(
+        model=loaded.model,
+        model_sha256=loaded.sha256,
+        samples=loaded.calibration,
+        is_synthetic=loaded.is_synthetic,
+        prune_below=limits.prune_below,
+        seed=seed,
+        compares_ranges=target.calibration == "auto",
+    )
+    integers = target.objective != "size" and not loaded.is_synthetic
+    facts = collect(subject, store, with_integers=integers, progress=progress)
+    return Measured(loaded, facts, store, seed)
+
+
+def check_kept(loaded: Loaded, limits: Limits) -> None:
+    """Raise PlanError for a pattern or operator that is not there: a typo would lose the wish."""
+    names = set[str]()
+    for model in (loaded.model, io.read(loaded.path)):
+        names.update(value.name or "" for _, value in walk.initializers(model))
+        names.update(node.name or "" for node in walk.nodes(model))
+    for pattern in limits.keep:
+        if not any(Limits(keep=(pattern,)).is_kept(name) for name in names):
+            raise PlanError(
+                f"keep pattern {pattern!r} matches no initializer and no node of the model\n"
+                "  It must match a whole name; 'onnxsqueeze inspect MODEL' lists them."
+            )
+    check_operators(limits, (weight.node.op_type for weight in weights(loaded.model)[0]))
+
+
+def store_in(run: Path) -> Store:
+    """Return the store of a run folder, which is made if it is not there."""
+    clear(run)
+    return Store(run / "facts")
+
+
+def reference_of(loaded: Loaded, budget: Budget, target: Target) -> Reference:
+    """Return the original's outputs on its held-out samples, judged by the budget's metric."""
+    return reference(
+        loaded.path,
+        loaded.held_out,
+        budget.metric,
+        provider=target.provider,
+        threads=cores(),
+        seed=budget.seed,
+    )
+
+
+def search_in(
+    measured: Measured, known: Reference, budget: Budget, target: Target, limits: Limits
+) -> Search:
+    """Return a search in a measured model, for what it can hold of the limits."""
+    loaded = measured.loaded
+    opset = loaded.model.graph.opset_imports.get("", 0)
+    possible = allowed(limits, opset, has_data=not loaded.is_synthetic, portable=target.portable)
+    return Search(
+        loaded.model,
+        measured.facts,
+        known,
+        budget,
+        target,
+        possible,
+        measured.store,
+        loaded.calibration,
+    )
+
+
+def narrower(
+    measured: Measured, search: Search, progress: Progress | None = None
+) -> tuple[Measured, Search] | None:
+    """Return the pruned model with its own facts, and a search in it; None without pruning."""
+    if not search.limits.prunes(search.target.objective) or measured.loaded.is_synthetic:
+        return None
+    return _inside(narrow(search, progress), measured, search, progress)
+
+
+def narrower_by(
+    plan: Plan, measured: Measured, search: Search, progress: Progress | None = None
+) -> tuple[Measured, Search] | None:
+    """Return the model pruned as a plan says, with a search in it; None for a plan without units.
+
+    Raises:
+        PlanError: If the units of the plan are not those of the model.
+    """
+    return _inside(narrowed_by(search, plan, progress), measured, search, progress)
+
+
+def _inside(
+    found: Narrowed | None, measured: Measured, search: Search, progress: Progress | None
+) -> tuple[Measured, Search] | None:
+    if found is None:
+        return None
+    limits, target, loaded = search.limits, search.target, measured.loaded
+    loaded = replace(loaded, model=found.model, notes=(*loaded.notes, found.note))
+    keyed = replace(loaded, sha256=found.sha256)  # facts of the one are not those of the other
+    seed, store = measured.seed, measured.store
+    facts = measured_of(keyed, store, seed, target, limits, progress).facts
+    narrowed = Measured(loaded, replace(facts, model_sha256=loaded.sha256), store, seed)
+    known, budget = search.reference, search.budget
+    inner = search_in(narrowed, known, budget, target, limits)
+    return narrowed, replace(inner, units=found.units, refit=found.refit)
