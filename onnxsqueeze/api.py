@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnxsqueeze.analysis.weights import weights
@@ -10,7 +10,7 @@ from onnxsqueeze.config import Budget, Limits, Target
 from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.facts.bundle import Facts
-from onnxsqueeze.graph.io import fingerprint
+from onnxsqueeze.graph.io import LARGE_BYTES, fingerprint
 from onnxsqueeze.measure.collect import Subject, described
 from onnxsqueeze.measure.load import Loaded, samples_for
 from onnxsqueeze.measure.load import load as load_model
@@ -26,6 +26,7 @@ from onnxsqueeze.outcome import (
     story,
 )
 from onnxsqueeze.passes.apply import Applied
+from onnxsqueeze.plan.providers import with_options
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.report import files
@@ -40,6 +41,7 @@ from onnxsqueeze.stages import (
     narrower,
     narrower_by,
     reference_of,
+    said_of_memory,
     search_in,
     store_in,
 )
@@ -167,6 +169,7 @@ def compress(
     limits: Limits | None = None,
     run: Path | None = None,
     command: str = "",
+    large_bytes: int = LARGE_BYTES,
     progress: Progress | None = None,
 ) -> Compressed:
     """Write a smaller model that keeps to the budget, and return it with its report.
@@ -185,20 +188,24 @@ def compress(
         run: Run folder for facts, plan and reports; default ``NAME.squeeze`` beside the output.
             The same call with the same folder goes on where it was stopped.
         command: The command line, for the report.
+        large_bytes: A model with more weights is treated as a large one: in the memory of one
+            weight beside a session, and with few trials.
         progress: Called with (stage, done, all).
 
     Raises:
         SqueezeError: For all that is wrong with model, samples, settings or output; nothing is
             written.
     """
-    budget, target, limits = budget or Budget(), target or Target(), limits or Limits()
+    budget, limits = budget or Budget(), limits or Limits()
+    target = with_options(target or Target())
     data = data or DataSettings()
     run = run or default_run(output)
     check_output(model, output, data)
     clock = Clock()
     with clock.stage("measure"):
         store = store_in(run)
-        loaded = load_model(model, data, store)
+        loaded = load_model(model, data, store, large_bytes=large_bytes)
+        loaded = said_of_memory(loaded, progress)
         check_kept(loaded, limits)  # before pruning, which may leave an operator no weight
         # First, so that a metric or provider that does not fit is told before all that takes long.
         known = reference_of(loaded, budget, target)
@@ -217,11 +224,8 @@ def compress(
     made.plan.save(run / "plan.json")
     install(made.path, output)
     clear(run)
-    report = build(
-        story(measured.loaded, measured.facts, made, budget, clock, command, output, run)
-    )
-    files.save_json(report, run / "report.json")
-    files.save_html(report, run / "report.html")
+    report = build(story(measured.loaded, measured.facts, made, budget, clock, command, output))
+    report = files.save_all(report, run)
     return Compressed(output, report, made.plan, made.is_met)
 
 
@@ -285,7 +289,7 @@ def validate(
         ModelError: If the two cannot be compared, or one does not run.
         DataError: If the samples do not fit them.
     """
-    data, target = data or DataSettings(), target or Target()
+    data, target = data or DataSettings(), with_options(target or Target())
     samples, notes = samples_for(original, data)
     metric = Budget().metric if budget is None else budget.metric
     validation = validate_pair(
@@ -293,14 +297,14 @@ def validate(
         result,
         samples,
         metric=metric,
-        provider=target.provider,
+        on=target.providers,
         threads=target.threads,
         seed=data.seed,
         progress=progress,
     )
     met = None
     if budget is not None:
-        met = validation.fidelity[0].drop.high <= budget.max_drop
+        met = validation.drop_high <= budget.max_drop
     told = Story(
         "validate",
         original,
@@ -355,7 +359,7 @@ def carry_out(
     Raises:
         PlanError: If the plan does not fit the model, or needs samples that are not there.
     """
-    data, target = data or DataSettings(), target or Target()
+    data, target = data or DataSettings(), with_options(target or Target())
     fits = plan.units or any(one.rounding == "compensated" for one in plan.weights.values())
     if data.source is None and fits:
         raise PlanError(
@@ -378,5 +382,4 @@ def carry_out(
     made = Workshop(search, measured.loaded, run, clock, progress).planned(plan)
     install(made.path, output)
     clear(run)
-    told = story(measured.loaded, measured.facts, made, None, clock, command, output, run)
-    return build(replace(told, files={"model": str(output)}))
+    return build(story(measured.loaded, measured.facts, made, None, clock, command, output))

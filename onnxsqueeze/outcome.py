@@ -26,7 +26,10 @@ from onnxsqueeze.passes.coverage import coverage
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.report.build import Story
+from onnxsqueeze.runtime.memory import release
 from onnxsqueeze.search import GIVEN_BACK, Search, trials
+from onnxsqueeze.search.large import holds_budget, large_plans
+from onnxsqueeze.search.trial import LARGE_FILE
 
 CLEARLY_FASTER = 1.03
 """Integer kernels must beat stored weights by this factor on the whole model to be used."""
@@ -62,6 +65,7 @@ class Outcome:
         validation: What was measured of it.
         is_met: Whether something was compressed within the budget.
         notes: What did not work out on the way.
+        holds_budget: Whether the budget was asked of it; see ``search.large.holds_budget``.
     """
 
     path: Path
@@ -70,6 +74,7 @@ class Outcome:
     validation: Validation
     is_met: bool
     notes: tuple[str, ...] = ()
+    holds_budget: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Workshop:
     def outcome(self) -> Outcome:
         """Return the best file that keeps to the budget, or else the cleaned original."""
         mildness, notes = 0, list[str]()
+        if self.search.is_large:
+            return self._large(notes)
         while True:
             with self.clock.stage("search"):
                 found = trials(self.search, self.progress, mildness=mildness)
@@ -95,6 +102,15 @@ class Workshop:
                 return best
             mildness = max(trial.level for trial in found) + GIVEN_BACK
 
+    def _large(self, notes: list[str]) -> Outcome:
+        """Return the first plan's file that keeps to the budget; each costs minutes."""
+        for plan in large_plans(self.search, self.progress):
+            holds = holds_budget(self.search)
+            made = self._made(plan, notes, holds=holds)
+            if made is not None:
+                return replace(made, holds_budget=holds)
+        return self._unchanged(tuple(notes))
+
     def planned(self, plan: Plan) -> Outcome:
         """Return the file that a plan makes, whatever it costs."""
         with self.clock.stage("apply"):
@@ -102,11 +118,14 @@ class Workshop:
         path = self._written(applied.model)
         return Outcome(path, plan, applied, self._validated(path, plan), is_met=True)
 
-    def _made(self, plan: Plan, notes: list[str]) -> Outcome | None:
-        """Write, run and measure the plan's model; None (and a note) if it breaks a promise."""
+    def _made(self, plan: Plan, notes: list[str], *, holds: bool = True) -> Outcome | None:
+        """Write, run and measure the plan's model; None (and a note) if it breaks a promise.
+
+        The budget is one of them if it ``holds``.
+        """
         outcome = self.planned(plan)
         validation = outcome.validation
-        if drop_high(outcome) > self.search.budget.max_drop:
+        if holds and drop_high(outcome) > self.search.budget.max_drop:
             notes.append(
                 f"a plan was given up: its file dropped up to {drop_high(outcome):.2%} "
                 "when measured"
@@ -136,13 +155,14 @@ class Workshop:
 
     def _validated(self, path: Path, plan: Plan) -> Validation:
         target, budget = self.search.target, self.search.budget
+        release()
         with self.clock.stage("validate"):
             return validate(
                 self.loaded.path,
                 path,
                 self.loaded.held_out,
                 metric=budget.metric,
-                provider=target.provider,
+                on=target.providers,
                 threads=target.threads,
                 seed=budget.seed,
                 coverage=coverage(plan, path),
@@ -185,8 +205,8 @@ def speedup(outcome: Outcome) -> float:
 
 
 def drop_high(outcome: Outcome) -> float:
-    """Return the pessimistic end of the drop, in sessions as users make them."""
-    return outcome.validation.fidelity[0].drop.high
+    """Return the pessimistic end of the drop, in sessions as users make them, at the worst."""
+    return outcome.validation.drop_high
 
 
 def install(made: Path, output: Path) -> None:
@@ -230,7 +250,7 @@ def clear(run: Path) -> None:
             old.unlink()
         for half in [*run.glob(".*.onnx.*"), *run.glob("facts/.*.onnx.*")]:
             shutil.rmtree(half)  # of a run that was killed
-        for half in run.glob(".report.*.part"):
+        for half in [*run.glob(".report.*.part"), *run.glob(f"facts/{LARGE_FILE}")]:
             half.unlink()
     except OSError as error:
         raise OutputError(
@@ -284,10 +304,11 @@ def story(
     clock: Clock,
     command: str,
     output: Path,
-    run: Path,
 ) -> Story:
     """Return what the report of a file tells; without a budget, no verdict."""
     applied = made.applied
+    if not made.holds_budget:
+        budget = None
     return Story(
         "compress",
         loaded.path,
@@ -306,10 +327,5 @@ def story(
         data=loaded.calibration.source,
         samples=(len(loaded.calibration), len(loaded.held_out)),
         machine=made.validation.machine,
-        files={
-            "model": str(output),
-            "plan": str(run / "plan.json"),
-            "report": str(run / "report.html"),
-            "numbers": str(run / "report.json"),
-        },
+        files={"model": str(output)},
     )

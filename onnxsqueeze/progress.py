@@ -1,4 +1,4 @@
-"""How work tells how far it is: a callable of (stage, done, all)."""
+"""How work tells how far it is: a callable of (stage, done, all); with all 0, just words."""
 
 from __future__ import annotations
 

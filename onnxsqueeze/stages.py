@@ -14,11 +14,15 @@ from onnxsqueeze.graph import io, walk
 from onnxsqueeze.measure.collect import Subject, collect
 from onnxsqueeze.measure.fidelity import Reference, reference
 from onnxsqueeze.measure.load import Loaded
+from onnxsqueeze.measure.memory import needed
 from onnxsqueeze.measure.ranges import cores
 from onnxsqueeze.outcome import clear
-from onnxsqueeze.plan.make import allowed, check_operators
+from onnxsqueeze.plan.make import INT4_OPSET, allowed, check_operators
+from onnxsqueeze.plan.providers import measures_integers, plans_integers
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
+from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime.memory import available_bytes
 from onnxsqueeze.search import Narrowed, Search, narrow, narrowed_by
 
 
@@ -63,12 +67,26 @@ def measured_of(
         samples=loaded.calibration,
         is_synthetic=loaded.is_synthetic,
         prune_below=limits.prune_below,
+        is_thinned=limits.is_sparse,
         seed=seed,
+        is_large=loaded.is_large,
+        times_nodes=measures_integers(target.provider) and not target.npu,
         compares_ranges=target.calibration == "auto",
     )
-    integers = target.objective != "size" and not loaded.is_synthetic
+    wanted = target.objective != "size" and plans_integers(target.provider)
+    integers = (wanted or target.npu) and not loaded.is_synthetic
     facts = collect(subject, store, with_integers=integers, progress=progress)
     return Measured(loaded, facts, store, seed)
+
+
+def said_of_memory(loaded: Loaded, progress: Progress | None) -> Loaded:
+    """Say what a large model takes before the work starts, and return it with that as a note."""
+    if not loaded.is_large:
+        return loaded
+    words = needed(loaded.model, has_data=not loaded.is_synthetic).words(available_bytes())
+    if progress is not None:
+        progress(words, 0, 0)
+    return replace(loaded, notes=(*loaded.notes, words))
 
 
 def check_kept(loaded: Loaded, limits: Limits) -> None:
@@ -94,11 +112,13 @@ def store_in(run: Path) -> Store:
 
 def reference_of(loaded: Loaded, budget: Budget, target: Target) -> Reference:
     """Return the original's outputs on its held-out samples, judged by the budget's metric."""
+    for other in target.providers[1:]:  # what is not there is told before all that takes long
+        ort.session(loaded.path, provider=other)
     return reference(
         loaded.path,
         loaded.held_out,
         budget.metric,
-        provider=target.provider,
+        provider=target.providers[0],
         threads=cores(),
         seed=budget.seed,
     )
@@ -107,9 +127,18 @@ def reference_of(loaded: Loaded, budget: Budget, target: Target) -> Reference:
 def search_in(
     measured: Measured, known: Reference, budget: Budget, target: Target, limits: Limits
 ) -> Search:
-    """Return a search in a measured model, for what it can hold of the limits."""
+    """Return a search in a measured model, for what it can hold of the limits.
+
+    Raises:
+        PlanError: If integers of 16 bits are asked for, and the model's opset has none.
+    """
     loaded = measured.loaded
     opset = loaded.model.graph.opset_imports.get("", 0)
+    if target.npu and opset < INT4_OPSET:
+        raise PlanError(
+            f"activations of 16 bits need opset {INT4_OPSET}, and the model has {opset}, "
+            "which could not be raised\n  Export it with a newer opset, or leave out --npu."
+        )
     possible = allowed(limits, opset, has_data=not loaded.is_synthetic, portable=target.portable)
     return Search(
         loaded.model,
@@ -120,6 +149,7 @@ def search_in(
         possible,
         measured.store,
         loaded.calibration,
+        is_large=loaded.is_large,
     )
 
 
@@ -127,7 +157,10 @@ def narrower(
     measured: Measured, search: Search, progress: Progress | None = None
 ) -> tuple[Measured, Search] | None:
     """Return the pruned model with its own facts, and a search in it; None without pruning."""
-    if not search.limits.prunes(search.target.objective) or measured.loaded.is_synthetic:
+    loaded = measured.loaded
+    if not search.limits.prunes(search.target.objective) or loaded.is_synthetic:
+        return None
+    if loaded.is_large:  # what is pruned is fitted anew, with all of its weights in memory
         return None
     return _inside(narrow(search, progress), measured, search, progress)
 

@@ -44,6 +44,17 @@ def build(text: str, opset: int = 17, ir_version: int = 8, seed: int = 0) -> onn
     return model
 
 
+def dotted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with a dot for each underscore in its names, which the text cannot have."""
+    graph = model.graph
+    for named in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        named.name = named.name.replace("_", ".")
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name.replace("_", ".") for name in names]
+    return model
+
+
 def saved(model: onnx.ModelProto, folder: Path, name: str = "model.onnx") -> Path:
     path = folder / name
     onnx.save(model, path)

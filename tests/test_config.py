@@ -27,7 +27,13 @@ def test_defaults():
         (Limits, "keep", ("(",)),
         (Limits, "prune_below", 0.0),
         (Limits, "time_limit_s", -1.0),
-        (Limits, "sparsity", 0.5),
+        (Limits, "sparseness", 0.5),
+        (Limits, "sparsity", 1.0),
+        (Limits, "sparsity", 0.0),
+        (Limits, "pattern", "4"),
+        (Limits, "pattern", "0:4"),
+        (Limits, "pattern", "4:4"),
+        (Limits, "shrink", "l3"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(kind, field, bad):
@@ -42,6 +48,13 @@ def test_a_value_that_cannot_be_is_refused_by_name(kind, field, bad):
 ])  # fmt: skip
 def test_the_ends_are_allowed(kind, field, good):
     assert getattr(kind(**{field: good}), field) == good
+
+
+def test_zeros_are_a_fraction_or_a_pattern():
+    assert [limits.is_sparse for limits in (Limits(), Limits(sparsity=0.5))] == [False, True]
+    assert Limits(pattern="2:4").is_sparse
+    with pytest.raises(ValidationError, match="a fraction or a pattern, not both"):
+        Limits(sparsity=0.5, pattern="2:4")
 
 
 def test_a_bad_pattern_is_told_with_the_reason():

@@ -237,7 +237,7 @@ def test_most_integer_kernels_within_the_budget(
     assert (found is stored) == (most == 0)
     # of 0 to 3 kernels, by halves, and of those that are left, beside milder choices
     assert [level for level, _ in seen] == sorted(level for level, _ in seen)
-    assert [level for level, _ in seen].count(stored.level) <= 2
+    assert [level for level, _ in seen].count(stored.level) <= 2 + 2  # two tell of scalings
     milder = [(level, count) for level, count in seen if level != stored.level]
     assert len(milder) <= 2
     assert all(level == stored.level + MILDER and count > most for level, count in milder)

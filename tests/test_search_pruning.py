@@ -17,7 +17,8 @@ from onnxsqueeze.graph.signature import signature
 from onnxsqueeze.measure.fidelity import reference
 from onnxsqueeze.passes.unique_names import unique_names
 from onnxsqueeze.runtime.shapes import measured_shapes
-from onnxsqueeze.search.pruning import LADDER, at_rung, cutting, prunable, pruned, ranking
+from onnxsqueeze.search.cutting import cutting, prunable
+from onnxsqueeze.search.pruning import LADDER, at_rung, pruned, ranking
 from onnxsqueeze.search.trial import Search
 from tests.measure.pruning import SliceCut, deep, deep_units
 from tests.runtime.made import made, random

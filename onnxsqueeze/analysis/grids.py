@@ -175,6 +175,17 @@ def _bias(node: ir.Node, grid: Grid, y: ir.Value, channels: int) -> _Bias:
     return _Bias(None, node)
 
 
+def addend_obstacle(node: ir.Node, grid: Grid, channels: int) -> str:
+    """Return what is wrong with what is added to a product; empty if nothing is.
+
+    Args:
+        node: The product.
+        grid: Its grid rule.
+        channels: Values per row of its output.
+    """
+    return _bias(node, grid, node.outputs[0], channels).reason
+
+
 def _is_vector(value: ir.Value, channels: int) -> bool:
     """Return whether the value is a constant of one value or one per channel, up to two axes."""
     tensor = value.const_value

@@ -83,7 +83,14 @@ def _weight(value: ir.Value, tensor: ir.TensorProtocol, main: ir.Graph) -> Weigh
         return "it is an output of the graph" if value.is_graph_output() else "no node reads it"
     axes: set[int] = set()
     roles: list[str] = []
+    named: list[ir.Node] = []
     for node in readers:
+        through = _through(node)
+        if isinstance(through, str):
+            return through
+        if through:
+            axes.update(1 - axis for _, axis in through)
+            continue
         if integer_role(node) is not None:
             return f"{node.op_type} reads it for integers that were decided elsewhere"
         if between_integers(node):
@@ -97,9 +104,10 @@ def _weight(value: ir.Value, tensor: ir.TensorProtocol, main: ir.Graph) -> Weigh
                 return f"{node.op_type} does not read it as a weight (input {name})"
             axes.add(ports[name].axis % len(tensor.shape))
             roles.append(ports[name].role)
+            named.append(node)
     if len(axes) > 1:
         return "its readers take different axes as channels"
-    node = readers[0]
+    node = named[0] if named else walk.readers(readers[0].outputs[0])[0]
     row = row_of(node)
     assert row is not None  # asked for above
     linear = row.linear(node) if row.linear and node.graph is main else None
@@ -110,11 +118,30 @@ def _weight(value: ir.Value, tensor: ir.TensorProtocol, main: ir.Graph) -> Weigh
         value=value,
         node=node,
         axis=axes.pop(),
-        role=roles[0],
+        role=roles[0] if roles else "linear",
         linear=linear,
         shape=tuple(tensor.shape.numpy()),
         size_bytes=tensor.nbytes,
     )
+
+
+def _through(node: ir.Node) -> list[tuple[ir.Node, int]] | str:
+    """Return the products that read a matrix through a Transpose, each with its channels' axis.
+
+    Empty where the node is no such Transpose; the reason where others read what it makes.
+    """
+    row = row_of(node)
+    if row is None or row.turns is None or row.turns(node) != (1, 0):
+        return []
+    turned = node.outputs[0]
+    found = []
+    for inner in walk.readers(turned):
+        row = row_of(inner)
+        blocks = None if row is None or row.blocks is None else row.blocks(inner)
+        if blocks is None or inputs(inner).get(blocks.w) is not turned:
+            return f"{inner.op_type} does not read it as a weight behind {node.op_type}"
+        found.append((inner, blocks.axis))
+    return [] if turned.is_graph_output() else found
 
 
 def _ports_of(node: ir.Node, value: ir.Value) -> Iterable[str]:

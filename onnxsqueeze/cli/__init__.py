@@ -9,6 +9,7 @@ import click
 
 from onnxsqueeze.cli.commands import group
 from onnxsqueeze.errors import SqueezeError
+from onnxsqueeze.report.fmt import plain
 
 INTERRUPTED = 130
 INTERNAL = 70
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SqueezeError as error:
         if wants_traceback:
             raise
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_escaped(error)}", err=True)
         return error.exit_code
     except (
         Exception
@@ -44,10 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if wants_traceback:
             raise
         click.echo(
-            f"internal error: {type(error).__name__}: {error}\n"
+            f"internal error: {type(error).__name__}: {_escaped(error)}\n"
             "  This is a mistake of onnxsqueeze, not yours. "
             "Run 'onnxsqueeze --traceback ...' and report what it prints.",
             err=True,
         )
         return INTERNAL
     return code if isinstance(code, int) else 0
+
+
+def _escaped(error: Exception) -> str:
+    """The message, without what a hostile name in a file may tell the terminal to do."""
+    return "\n".join(plain(line.expandtabs()) for line in str(error).split("\n"))

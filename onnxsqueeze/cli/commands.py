@@ -8,25 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from onnxsqueeze import __version__, api
+from onnxsqueeze import api
 from onnxsqueeze.cli import options
+from onnxsqueeze.cli.completion import completion
+from onnxsqueeze.cli.diff import diff
 from onnxsqueeze.cli.doctor import doctor
+from onnxsqueeze.cli.frontier import Budgets, compress_for, frontier_option
 from onnxsqueeze.cli.progress import Bars
+from onnxsqueeze.cli.report import report
+from onnxsqueeze.cli.show import (
+    checked_files,
+    html_option,
+    junit_option,
+    markdown_option,
+    save_files,
+    show,
+)
+from onnxsqueeze.cli.version import show_version
 from onnxsqueeze.errors import BudgetError
 from onnxsqueeze.outcome import check_output, default_run
 from onnxsqueeze.plan.choose import counts
 from onnxsqueeze.plan.types import Plan
-from onnxsqueeze.report.files import save_html
-from onnxsqueeze.report.terminal import render
-from onnxsqueeze.report.types import Report
 
 NOT_MET = BudgetError.exit_code
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, message="onnxsqueeze %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the versions of onnxsqueeze, of ONNX Runtime and its providers, and exit.",
+)
 @click.option("--traceback", is_flag=True, help="Show Python's traceback with an error.")
 def group(traceback: bool) -> None:  # main looks for it
     """Make ONNX files smaller and faster, within an accuracy budget that is measured.
@@ -42,7 +58,8 @@ def group(traceback: bool) -> None:  # main looks for it
       plan      decide a form for each weight; write plan.json
       apply     carry out a plan
       validate  hold one model against another
-      report    a report.json as an HTML page
+      report    a report.json as an HTML page, as Markdown or JUnit XML
+      diff      what changed between two models or two reports
       doctor    what is installed, what works, what this processor's kernels do
 
     Exit codes: 0 done, 2 wrong command line, 3 model, 4 plan, 5 samples, 6 broken promise,
@@ -52,16 +69,6 @@ def group(traceback: bool) -> None:  # main looks for it
 
 def _command() -> str:
     return shlex.join(["onnxsqueeze", *click.get_current_context().find_root().obj])
-
-
-def _show(report: Report, *, quiet: bool, as_json: bool) -> None:
-    if as_json:
-        click.echo(report.model_dump_json(indent=1))
-    elif not quiet:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=max(console.width, 100))
-        console.print(render(report))
 
 
 def _says(quiet: bool, as_json: bool) -> bool:
@@ -77,20 +84,35 @@ def _says(quiet: bool, as_json: bool) -> bool:
 @options.limit_options
 @options.engine_options
 @options.run_option
+@frontier_option
+@junit_option
 @options.output_options
 def compress(
-    model: Path, output: Path, run: Path | None, quiet: bool, as_json: bool, **values: Any
+    model: Path,
+    output: Path,
+    run: Path | None,
+    frontier: Budgets | None,
+    quiet: bool,
+    as_json: bool,
+    **values: Any,
 ) -> int:
     """Write a smaller MODEL that keeps to the budget.
 
     Killed half-way? The same command goes on where it was. If nothing keeps to the budget, the
     cleaned original is written and the exit code is 9.
     """
+    data = options.data_settings(values)
+    files = checked_files((model, output), data, values)
+    if frontier is not None:
+        if files:
+            raise click.UsageError("--junit is for one result, not for a --frontier")
+        how = {"quiet": quiet, "as_json": as_json}
+        return compress_for(model, output, run, frontier, _command(), **how, values=values)
     with Bars(is_shown=_says(quiet, as_json)) as progress:
         made = api.compress(
             model,
             output,
-            options.data_settings(values),
+            data,
             budget=options.budget(values),
             target=options.target(values),
             limits=options.limits(values),
@@ -98,7 +120,8 @@ def compress(
             command=_command(),
             progress=progress,
         )
-    _show(made.report, quiet=quiet, as_json=as_json)
+    save_files(made.report, files)
+    show(made.report, quiet=quiet, as_json=as_json)
     if made.is_met:
         return 0
     why = f"nothing smaller keeps to the budget of {values['max_drop']:.2%}"
@@ -114,17 +137,15 @@ def compress(
 @group.command()
 @options.model_argument
 @options.data_options
-@click.option("--html", type=options.FILE, help="Write the report as an HTML page, too.")
+@html_option
 @options.output_options
-def inspect(model: Path, html: Path | None, quiet: bool, as_json: bool, **values: Any) -> int:
+def inspect(model: Path, quiet: bool, as_json: bool, **values: Any) -> int:
     """Say what MODEL is made of, what may be done to it, and why not more."""
     data = options.data_settings(values)
-    if html is not None:
-        check_output(model, html, data)
-    report = api.inspect(model, data, command=_command())
-    if html is not None:
-        save_html(report, html)
-    _show(report, quiet=quiet, as_json=as_json)
+    files = checked_files((model,), data, values)
+    made = api.inspect(model, data, command=_command())
+    save_files(made, files)
+    show(made, quiet=quiet, as_json=as_json)
     return 0
 
 
@@ -244,10 +265,10 @@ def apply(
 
     Rounding that makes up for its errors needs the samples that the plan was made with.
     """
-    made = Plan.load(plan_file)
+    decided = Plan.load(plan_file)
     with Bars(is_shown=_says(quiet, as_json)) as progress:
-        report = api.carry_out(
-            made,
+        made = api.carry_out(
+            decided,
             model,
             output,
             options.data_settings(values),
@@ -256,7 +277,7 @@ def apply(
             command=_command(),
             progress=progress,
         )
-    _show(report, quiet=quiet, as_json=as_json)
+    show(made, quiet=quiet, as_json=as_json)
     return 0
 
 
@@ -266,21 +287,19 @@ def apply(
 @options.data_options
 @options.budget_options
 @options.engine_options
-@click.option("--html", type=options.FILE, help="Write the report as an HTML page, too.")
+@html_option
+@markdown_option
+@junit_option
 @options.output_options
-def validate(
-    original: Path, result: Path, html: Path | None, quiet: bool, as_json: bool, **values: Any
-) -> int:
+def validate(original: Path, result: Path, quiet: bool, as_json: bool, **values: Any) -> int:
     """Hold RESULT against ORIGINAL: fidelity, speed, size.
 
     The exit code is 9 if the budget is not kept.
     """
     data = options.data_settings(values)
-    if html is not None:
-        check_output(original, html, data)
-        check_output(result, html)
+    files = checked_files((original, result), data, values)
     with Bars(is_shown=_says(quiet, as_json)) as progress:
-        report = api.validate(
+        made = api.validate(
             original,
             result,
             data,
@@ -289,23 +308,12 @@ def validate(
             command=_command(),
             progress=progress,
         )
-    if html is not None:
-        save_html(report, html)
-    _show(report, quiet=quiet, as_json=as_json)
-    return NOT_MET if report.verdict == "not met" else 0
+    save_files(made, files)
+    show(made, quiet=quiet, as_json=as_json)
+    return NOT_MET if made.verdict == "not met" else 0
 
 
-@group.command()
-@click.argument("source", type=options.FILE)
-@click.option("--html", type=options.FILE, help="Write it as an HTML page.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def report(source: Path, html: Path | None, as_json: bool) -> int:
-    """Show a report again: SOURCE is a report.json or a run folder."""
-    found = api.read_report(source)
-    if html is not None:
-        save_html(found, html)
-    _show(found, quiet=False, as_json=as_json)
-    return 0
-
-
+group.add_command(report)
+group.add_command(diff)
 group.add_command(doctor)
+group.add_command(completion)

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from onnxsqueeze.cli.kernel_tables import advice, exactness, speeds, table
 from onnxsqueeze.cli.progress import Bars
+from onnxsqueeze.config import Provider as Asked
 from onnxsqueeze.errors import DependencyError, ModelError, OutputError, ProviderError
 from onnxsqueeze.facts.kernels import Kernels, summary
 from onnxsqueeze.facts.records import Machine
@@ -166,7 +167,7 @@ def _provider(name: str) -> Provider:
     text = '<ir_version: 8, opset_import: ["": 17]> g (float[2,2] x) => (float[2,2] y) {\n'
     model = ir.from_onnx_text(text + "y = MatMul(x, x) }")
     try:
-        ran = placement(model, name).providers
+        ran = placement(model, Asked(name=name, allow_fallback="all")).providers
     except (ProviderError, ModelError) as error:
         first = str(error).splitlines()[0]
         return Provider(name, "fails", first.rpartition(" cannot be used: ")[2])

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from onnxsqueeze.config import PATTERN
+
 
 class FractionType(click.ParamType[Any]):
     """``1%`` or ``0.01``; a bare number of 1 or more is refused, since it could mean either."""
@@ -28,6 +30,23 @@ class FractionType(click.ParamType[Any]):
         if not 0 <= fraction <= 1:
             self.fail(f"{text!r} is not between 0% and 100%", param, ctx)
         return fraction
+
+
+class SparsityType(click.ParamType[Any]):
+    """``50%`` or ``0.5``, or a pattern, ``2:4``: of each 4 neighbours 2 stay."""
+
+    name = "sparsity"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        """Return the fraction, or the pattern."""
+        text = str(value).strip()
+        if re.fullmatch(PATTERN, text):
+            return text
+        if ":" in text:
+            self.fail(f"{text!r} is no pattern; write 2:4, how many of how many stay", param, ctx)
+        return FractionType().convert(value, param, ctx)
 
 
 class SecondsType(click.ParamType[Any]):
@@ -87,3 +106,28 @@ class BitsType(click.ParamType[Any]):
                 self.fail(f"{value!r} is not of the form 8,16 or Conv=8,Gemm=4/8", param, ctx)
             pairs += [(found[1] or "", int(width)) for width in found[2].split("/")]
         return tuple(pairs)
+
+
+class ProviderOptionType(click.ParamType[Any]):
+    """One option of an execution provider: ``KEY=VALUE`` or ``PROVIDER:KEY=VALUE``."""
+
+    name = "option"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str, str]:
+        """Return provider (empty without one), key and value.
+
+        Example:
+            >>> ProviderOptionType().convert("cuda:device_id=1", None, None)
+            ('cuda', 'device_id', '1')
+            >>> ProviderOptionType().convert("cache=C:/engines", None, None)
+            ('', 'cache', 'C:/engines')
+        """
+        if isinstance(value, tuple):
+            return value
+        before, equals, after = str(value).partition("=")
+        provider, _, key = before.rpartition(":")
+        if not equals or not key:
+            self.fail(f"{value!r} is not KEY=VALUE or PROVIDER:KEY=VALUE", param, ctx)
+        return provider, key, after

@@ -10,17 +10,28 @@ from typing import Any, TypeVar, get_args
 import click
 from pydantic import ValidationError
 
-from onnxsqueeze.cli.option_types import BitsType, FractionType, NumbersType, SecondsType
+from onnxsqueeze.cli.option_types import (
+    BitsType,
+    FractionType,
+    NumbersType,
+    ProviderOptionType,
+    SecondsType,
+    SparsityType,
+)
 from onnxsqueeze.config import (
     WIDTHS,
     Budget,
     Calibration,
     Effort,
+    Fallback,
+    Importance,
     Limits,
+    Provider,
     Settings,
     Target,
 )
 from onnxsqueeze.data import DataSettings, ImageSettings
+from onnxsqueeze.data.function import is_function_name
 from onnxsqueeze.facts.kernels import Kernels
 
 if sys.version_info >= (3, 11):
@@ -57,6 +68,12 @@ def _config(ctx: click.Context, param: click.Parameter, path: Path | None) -> No
             param,
         )
     given = {names[key]: value for key, value in settings.items()}
+    many = {
+        str(one.name)
+        for one in ctx.command.params
+        if isinstance(one, click.Option) and one.multiple
+    }
+    given |= {name: (given[name],) for name in many & given.keys() if isinstance(given[name], str)}
     ctx.default_map = {**(ctx.default_map or {}), **given}
 
 
@@ -137,6 +154,12 @@ data_options = _together(
         "--image-mean", type=NumbersType(float), default="0", help="After scaling to 0..1."
     ),
     click.option("--image-std", type=NumbersType(float), default="1"),
+    click.option(
+        "--safe",
+        is_flag=True,
+        help="Run no code that an option names: refuse package.module:function, and options of "
+        "providers, which can load libraries.",
+    ),
 )
 
 budget_options = _together(
@@ -151,7 +174,8 @@ budget_options = _together(
         "--metric",
         default="auto",
         show_default=True,
-        help="auto (no labels needed), top1, accuracy, cosine, mse, or package.module:function.",
+        help="auto (no labels needed), top1, accuracy, cosine, mse, perplexity or divergence (of "
+        "language models), or package.module:function.",
     ),
 )
 
@@ -164,9 +188,28 @@ target_options = _together(
         help="What the result should be best at.",
     ),
     click.option(
+        "--operators",
+        type=click.Choice(["standard", "runtime"]),
+        default=Target().operators,
+        show_default=True,
+        help="runtime: write MatMulNBits and GatherBlockQuantized of ONNX Runtime themselves.",
+    ),
+    click.option(
         "--portable",
         is_flag=True,
         help="Write DequantizeLinear instead of what ONNX Runtime folds when it loads.",
+    ),
+    click.option(
+        "--npu",
+        is_flag=True,
+        help="Write activations of 16 bits beside weights of 8, for an NPU's compiler; on a CPU "
+        "such a file is slow.",
+    ),
+    click.option(
+        "--sparse-initializer",
+        is_flag=True,
+        help="Write pruned weights as standard sparse initializers: float, and smaller only from "
+        "two thirds zeros on.",
     ),
     click.option(
         "--target-facts",
@@ -185,7 +228,26 @@ target_options = _together(
 
 engine_options = _together(
     click.option(
-        "--provider", default="cpu", show_default=True, help="cpu, cuda, tensorrt, NAME."
+        "--provider",
+        multiple=True,
+        default=("cpu",),
+        show_default=True,
+        help="cpu, cuda, tensorrt, openvino or ONNX Runtime's own name of an execution provider. "
+        "Repeatable: the first decides, the result is measured on all.",
+    ),
+    click.option(
+        "--provider-options",
+        multiple=True,
+        type=ProviderOptionType(),
+        metavar="[PROVIDER:]KEY=VALUE",
+        help="Option of a provider, of the first one without its name. Repeatable.",
+    ),
+    click.option(
+        "--allow-fallback",
+        type=click.Choice(get_args(Fallback)),
+        default=Provider().allow_fallback,
+        show_default=True,
+        help="Nodes that the CPU may run instead of a provider; all: a provider may run nothing.",
     ),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True),
 )
@@ -210,6 +272,17 @@ limit_options = _together(
         type=click.FloatRange(min=0, min_open=True),
         help="Weights with a smaller magnitude become zero.",
     ),
+    click.option(
+        "--sparsity",
+        type=SparsityType(),
+        help="Part of the single weights that becomes zero (50%), or a pattern (2:4): those of "
+        "least worth; the others make up for them.",
+    ),
+    click.option(
+        "--shrink",
+        type=click.Choice(["l1", "l2"]),
+        help="Tell which weights go by a penalty's pull instead of by their price.",
+    ),
     click.option("--time-limit", type=SecondsType(), help="End the search with the best so far."),
     click.option(
         "--prune",
@@ -224,6 +297,14 @@ limit_options = _together(
         default="80%",
         show_default=True,
         help="Largest part of the multiply-adds that may go with them.",
+    ),
+    click.option(
+        "--importance",
+        type=click.Choice(get_args(Importance)),
+        default=Limits().importance,
+        show_default=True,
+        help="What ranks them: error after repair (obs), gradients (taylor, fisher; they need "
+        "onnxsqueeze[torch]), size (l1, l2), size times input, or mutual information.",
     ),
     click.option(
         "--effort",
@@ -242,8 +323,30 @@ run_option = click.option(
 )
 
 
+def refuse_code(values: Mapping[str, Any]) -> None:
+    """Refuse options that run code which a file or the command line names; for ``--safe``."""
+    may_be_code = {"--data": "source", "--eval": "evaluation", "--metric": "metric"}
+    named = {
+        option: str(values[name])
+        for option, name in may_be_code.items()
+        if is_function_name(str(values.get(name, ""))) and not Path(str(values[name])).exists()
+    }
+    for option, name in named.items():
+        raise click.UsageError(
+            f"{option} {name} is code to be imported and run, which --safe refuses; "
+            "give samples as files and a metric by its name, or leave out --safe"
+        )
+    if values.get("provider_options"):
+        raise click.UsageError(
+            "--provider-options can make a provider load a library, which --safe refuses; "
+            "leave out one of the two"
+        )
+
+
 def data_settings(values: Mapping[str, Any]) -> DataSettings:
     """Return where samples come from; options for images count only with ``--image-size``."""
+    if values.get("safe"):
+        refuse_code(values)
     images = None
     if values.get("image_size") is not None:
         images = checked(
@@ -262,16 +365,29 @@ def data_settings(values: Mapping[str, Any]) -> DataSettings:
 
 
 def budget(values: Mapping[str, Any]) -> Budget:
-    """Return how much may be lost."""
-    return checked(
-        Budget, max_drop=values["max_drop"], metric=values["metric"], seed=values["seed"]
-    )
+    """Return how much may be lost; a drop that nobody asked for is not among what was set."""
+    given = {name: values[name] for name in ("max_drop", "metric", "seed")}
+    context = click.get_current_context(silent=True)
+    source = None if context is None else context.get_parameter_source("max_drop")
+    if source is click.core.ParameterSource.DEFAULT:
+        del given["max_drop"]
+    return checked(Budget, **given)
 
 
 def target(values: Mapping[str, Any]) -> Target:
     """Return where the result will run, and what for."""
-    names = ("objective", "portable", "calibration", "provider", "threads")
+    names = (
+        "objective",
+        "portable",
+        "npu",
+        "operators",
+        "sparse_initializer",
+        "calibration",
+        "allow_fallback",
+        "threads",
+    )
     given = {name: values[name] for name in names if name in values}
+    given |= _providers(values)
     file = values.get("kernels_file")
     if file is not None:
         Kernels.load(file)  # a file that holds none ends the command before it measures
@@ -279,21 +395,40 @@ def target(values: Mapping[str, Any]) -> Target:
     return checked(Target, **given)
 
 
+def _providers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the providers asked for, the one that decides first, and their options."""
+    asked = tuple(values.get("provider", ())) or (Target().provider,)
+    first, *also = asked
+    options: dict[str, dict[str, str]] = {}
+    for name, key, value in values.get("provider_options", ()):
+        if name and name not in asked:
+            raise click.UsageError(
+                f"--provider-options: {name}:{key} is for a provider that is not asked for, "
+                f"as {' and '.join(asked)} is"
+            )
+        options.setdefault(name or first, {})[key] = value
+    return {"provider": first, "also": tuple(also), "provider_options": options}
+
+
 def limits(values: Mapping[str, Any]) -> Limits:
     """Return what must not be done."""
     widths: dict[str, tuple[int, ...]] = {}
     for operator, width in values["bits"]:
         widths[operator] = (*widths.get(operator, ()), width)
+    sparsity = values["sparsity"]
     return checked(
         Limits,
         bits=widths.pop("", WIDTHS),
         operator_bits=widths,
         keep=values["keep"],
         prune_below=values["prune_below"],
+        **{"pattern" if isinstance(sparsity, str) else "sparsity": sparsity},
+        shrink=values["shrink"],
         time_limit_s=values["time_limit"],
         effort=values["effort"],
         prune=values["prune"],
         max_prune=values["max_prune"],
+        importance=values["importance"],
     )
 
 

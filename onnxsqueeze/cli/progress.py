@@ -24,6 +24,7 @@ class Bars:
 
     def __init__(self, *, is_shown: bool) -> None:
         console = Console(stderr=True)
+        self._says = is_shown
         self._is_shown = is_shown and console.is_terminal
         self._bars = Progress(
             TextColumn("{task.description:<36}"),
@@ -51,8 +52,10 @@ class Bars:
             self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` steps of a stage are done."""
-        if not self._is_shown:
+        """Show that ``done`` of ``total`` steps are done; if there are none, say the words."""
+        if total == 0 and self._says:
+            self._bars.console.print(stage, highlight=False, soft_wrap=True)
+        if not self._is_shown or total == 0:
             return
         start = self._started.setdefault(stage, time.monotonic())
         if stage not in self._tasks:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import struct
+import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -18,6 +20,10 @@ from onnxsqueeze.errors import DataError
 
 _LOCAL_HEADER_BYTES = 30  # of a zip member, before its name; APPNOTE.TXT 4.3.7
 _NAME_LENGTHS_AT = 26
+
+BOMB_BYTES = 1 << 30
+BOMB_RATIO = 200
+"""An archive that unpacks to more than both of these is refused: samples do not pack so well."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +83,12 @@ def npz_arrays(path: Path, *, unpack: bool) -> dict[str, StoredArray]:
             them can be read without holding the array in memory.
 
     Raises:
-        DataError: If the file is no archive of arrays, is damaged, or holds pickled objects.
+        DataError: If the file is no archive of arrays, is damaged, holds pickled objects, or
+            would unpack to more than its size or the free space allows.
     """
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            _check_unpacked(archive, path)
             members = [member for member in archive.infolist() if not member.is_dir()]
             found = [_member(archive, member, path, file) for member in members]
             if unpack:
@@ -103,9 +111,32 @@ def load_npz(path: Path) -> dict[str, Array]:
     """Return all arrays of an ``.npz`` in memory; pickled objects are refused."""
     try:
         with np.load(path, allow_pickle=False) as archive:
+            _check_unpacked(archive.zip, path)
             return {name: np.asarray(archive[name]) for name in archive.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
         raise DataError(f"{path} is no .npz archive, or a damaged one: {error}") from error
+
+
+def _check_unpacked(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse an archive that is small, and enormous when it is unpacked.
+
+    What a member says of its size is a limit: ``zipfile`` reads no more of it than that.
+    """
+    packed = path.stat().st_size
+    members = [one for one in archive.infolist() if one.compress_type != zipfile.ZIP_STORED]
+    needed = sum(member.file_size for member in members)
+    if needed > max(BOMB_BYTES, BOMB_RATIO * packed):
+        raise DataError(
+            f"{path} has {packed} bytes and would unpack to {needed}, more than samples do\n"
+            "  It may be made to fill the disk. If it is yours, save it with numpy.savez, which\n"
+            "  does not compress."
+        )
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > free:
+        raise DataError(
+            f"{path} unpacks to {needed} bytes, and {tempfile.gettempdir()} has {free} free\n"
+            "  Save it with numpy.savez, which does not compress, or set TMPDIR to a larger disk."
+        )
 
 
 def _name(member: zipfile.ZipInfo) -> str:
@@ -151,6 +182,11 @@ def _npy_header(stream: IO[bytes], place: str) -> tuple[np.dtype[Any], tuple[int
         raise DataError(
             f"{place} is no NumPy array: {error}\n  Write it with numpy.save or numpy.savez."
         ) from error
+    if min(shape, default=0) < 0:
+        raise DataError(
+            f"{place} has shape {list(shape)}, which means nothing\n"
+            "  Write it with numpy.save or numpy.savez."
+        )
     if dtype.hasobject:
         raise DataError(
             f"{place} holds pickled Python objects ({dtype}), and only plain arrays are read\n"
@@ -161,7 +197,7 @@ def _npy_header(stream: IO[bytes], place: str) -> tuple[np.dtype[Any], tuple[int
 
 def _check_complete(array: StoredArray, place: str) -> None:
     assert array.offset is not None
-    needed = array.offset + int(np.prod(array.shape, dtype=np.int64)) * array.dtype.itemsize
+    needed = array.offset + math.prod(array.shape) * array.dtype.itemsize
     found = array.path.stat().st_size
     if found < needed:
         raise DataError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxsqueeze.data.archive import load_npz
+from onnxsqueeze.data.decoders import fill
 from onnxsqueeze.data.fit import check_header
 from onnxsqueeze.data.reader import Array, Feed, Header, Reader, header
 from onnxsqueeze.data.spool import Spool, write_feed
@@ -48,7 +49,7 @@ def spooled_reader(
     labels: list[Array | None] = []
     for index, item in enumerate(islice(iter(items), limit)):
         feed, label = feed_and_label(item, index, source)
-        check_header(header(feed), specs, f"sample {index} of {source}")
+        check_header(header(fill(feed, specs)), specs, f"sample {index} of {source}")
         write_feed(spool.path / f"{index}.npz", feed)
         headers[index] = header(feed)
         labels.append(label)

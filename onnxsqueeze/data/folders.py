@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxsqueeze.data.archive import load_npz, npy_array, npz_arrays
+from onnxsqueeze.data.decoders import asked_for
 from onnxsqueeze.data.images import SUFFIXES, ImageSettings, image_reader
 from onnxsqueeze.data.reader import LABEL_NAMES, Array, Feed, Header, Reader, header
 from onnxsqueeze.errors import DataError
@@ -44,7 +45,7 @@ def folder_reader(
     if kinds[".npz"]:
         return _npz_reader(folder, kinds[".npz"], specs)
     if kinds[".npy"]:
-        return _npy_reader(folder, kinds[".npy"], specs)
+        return _npy_reader(folder, kinds[".npy"], asked_for((), specs))
     return image_reader(folder, kinds["image"], specs, images)
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from onnxsqueeze.data.decoders import columns_reader
 from onnxsqueeze.data.feeds import guarded, list_reader, spooled_reader
 from onnxsqueeze.data.reader import Reader
-from onnxsqueeze.data.stacked import ArrayColumn, stacked_reader
+from onnxsqueeze.data.stacked import ArrayColumn
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.graph.signature import InputSpec
 
@@ -47,7 +48,7 @@ def function_reader(name: str, specs: Sequence[InputSpec], limit: int | None) ->
         result = _called(function, name)
         if isinstance(result, Mapping):
             columns = {str(key): ArrayColumn(np.asarray(value)) for key, value in result.items()}
-            return stacked_reader(columns, specs, name)
+            return columns_reader(columns, specs, name)
         if not isinstance(result, Iterable) or isinstance(result, str | bytes | np.ndarray):
             raise DataError(
                 f"{name} returned a {type(result).__name__}, and feeds are needed\n"

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from onnxsqueeze.data.archive import npy_array, npz_arrays
+from onnxsqueeze.data.decoders import asked_for, columns_reader, filled
 from onnxsqueeze.data.feeds import guarded, list_reader, spooled_reader
 from onnxsqueeze.data.fit import cast_notes, check_header, needs
 from onnxsqueeze.data.folders import folder_reader
@@ -17,7 +19,7 @@ from onnxsqueeze.data.images import ImageSettings
 from onnxsqueeze.data.label_files import read_labels
 from onnxsqueeze.data.reader import Array, Reader
 from onnxsqueeze.data.samples import Samples, evenly
-from onnxsqueeze.data.stacked import ArrayColumn, file_reader, stacked_reader
+from onnxsqueeze.data.stacked import ArrayColumn
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.graph.signature import InputSpec
 
@@ -45,6 +47,9 @@ def open_samples(
     * ``package.module:function``, which gives feeds: **this imports and runs the user's code**;
     * an iterable of feeds or ``(feed, label)`` pairs. A list stays in memory, anything else is
       written to a temporary folder once.
+
+    An array ``lengths`` beside token ids in one axis says where samples end. What follows from a
+    language model's token ids is filled in, see ``decoders``.
 
     Pickled objects are never read. float64 for float32, and int32 for int64 or the reverse, are
     cast and noted; integers must keep their values.
@@ -76,7 +81,7 @@ def open_samples(
     if isinstance(source, Samples):
         reader, indices, found_labels = source.reader, source.indices, source.labels
     else:
-        reader = _reader(source, tuple(specs), images, limit)
+        reader = filled(_reader(source, tuple(specs), images, limit), specs)
         indices, found_labels = tuple(range(reader.count)), reader.labels
     if reader.count == 0:
         raise DataError(f"{reader.source} holds 0 samples, at least 1 is needed\n{needs(specs)}")
@@ -104,7 +109,7 @@ def _reader(
         return _named_reader(source, specs, images, limit)
     if isinstance(source, Mapping):
         columns = {str(name): ArrayColumn(np.asarray(value)) for name, value in source.items()}
-        return stacked_reader(columns, specs, "the given arrays")
+        return columns_reader(columns, specs, "the given arrays")
     if isinstance(source, list | tuple):
         return list_reader(source, "the given feeds")
     return spooled_reader(guarded(source, "the given stream"), specs, "the given stream", limit)
@@ -120,13 +125,20 @@ def _named_reader(
     if path.is_dir():
         return folder_reader(path, specs, images)
     if path.is_file():
-        return file_reader(path, specs)
+        return _file_reader(path, specs)
     if isinstance(source, str) and is_function_name(source):
         return function_reader(source, specs, limit)
     raise DataError(
         f"there are no samples at {source}\n{needs(specs)}\n"
         "  Give an .npz, a folder of samples or images, or package.module:function."
     )
+
+
+def _file_reader(path: Path, specs: tuple[InputSpec, ...]) -> Reader:
+    asked = asked_for((), specs)
+    if path.suffix == ".npy" and len(asked) == 1:
+        return columns_reader({asked[0].name: npy_array(path)}, specs, str(path))
+    return columns_reader(npz_arrays(path, unpack=True), specs, str(path))
 
 
 def _one_each(labels: Array | None, samples: Samples) -> Array | None:

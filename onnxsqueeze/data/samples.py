@@ -91,6 +91,16 @@ class Samples(Sequence[Feed]):
         return Samples(self.reader, self.specs, inner, labels, self.notes)
 
     @cached_property
+    def digests(self) -> tuple[bytes, ...]:
+        """A digest of each sample's values, or of its file; reads them all, and keeps no value."""
+        return tuple(
+            feed_digest(self._checked(inner))
+            if self.reader.digest is None
+            else self.reader.digest(inner)
+            for inner in self.indices
+        )
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the samples, their order and labels, and how they were read; reads them all.
 
@@ -98,11 +108,8 @@ class Samples(Sequence[Feed]):
         arrays in memory are equal. Images are taken as files, together with their settings.
         """
         digest = hashlib.sha256(self.reader.reading.encode())
-        for inner in self.indices:
-            if self.reader.digest is None:
-                digest.update(feed_digest(self._checked(inner)))
-            else:
-                digest.update(self.reader.digest(inner))
+        for one in self.digests:
+            digest.update(one)
         if self.labels is not None:
             digest.update(feed_digest({"labels": self.labels}))
         return digest.hexdigest()

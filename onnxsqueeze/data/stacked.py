@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from onnxsqueeze.data.archive import npy_array, npz_arrays
 from onnxsqueeze.data.fit import check_names, misfit
 from onnxsqueeze.data.reader import LABEL_NAMES, Array, Feed, Reader
 from onnxsqueeze.errors import DataError
@@ -182,10 +180,3 @@ def _notes(columns: Mapping[str, Column], layouts: Mapping[str, Layout]) -> tupl
         for name, how in layouts.items()
         if how == "batch" and columns[name].shape[0] != 1
     )
-
-
-def file_reader(path: Path, specs: Sequence[InputSpec]) -> Reader:
-    """Return a reader of an ``.npz``, or of an ``.npy`` where the model has one input."""
-    if path.suffix == ".npy" and len(specs) == 1:
-        return stacked_reader({specs[0].name: npy_array(path)}, specs, str(path))
-    return stacked_reader(npz_arrays(path, unpack=True), specs, str(path))

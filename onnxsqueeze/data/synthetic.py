@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxsqueeze.data.decoders import asked_for, filled
 from onnxsqueeze.data.reader import Array, Feed, Reader
 from onnxsqueeze.data.samples import Samples
 from onnxsqueeze.errors import DataError
@@ -35,13 +36,14 @@ def synthetic_samples(
         >>> synthetic_samples([spec], 2, 0, dim=16)[1]["ids"].shape
         (1, 16)
     """
-    shapes = _shapes(specs, dim)
+    asked = asked_for((), specs)
+    shapes = _shapes(asked, dim)
 
     def read(index: int) -> Feed:
         rng = np.random.default_rng([seed, index])
-        return {spec.name: _values(spec, shapes[spec.name], rng) for spec in specs}
+        return {spec.name: _values(spec, shapes[spec.name], rng) for spec in asked}
 
-    found = {spec.name: (spec.dtype, shapes[spec.name]) for spec in specs}
+    found = {spec.name: (spec.dtype, shapes[spec.name]) for spec in asked}
     reader = Reader(
         source=f"{count} synthetic samples (seed {seed}, free axes {dim})",
         count=count,
@@ -50,6 +52,7 @@ def synthetic_samples(
         headers={0: found},
         notes=("samples are random: the numbers measured with them say nothing about real data",),
     )
+    reader = filled(reader, specs)
     return Samples(reader, tuple(specs), tuple(range(count)), None, reader.notes)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsqueeze.facts.store import Fact
+from onnxsqueeze.numerics.scaling import scaled_gram
 
 Array = npt.NDArray[Any]
 
@@ -54,6 +55,68 @@ class Grams(Mapping[str, Gram]):
         return self._fact.name
 
 
+class SpreadGrams(Mapping[str, Gram]):
+    """Gram matrices in a record each, read from there when they are asked for."""
+
+    def __init__(self, facts: Mapping[str, Fact]) -> None:
+        """Take the records by weight, as ``measure.large.large_grams`` makes them."""
+        self._facts = facts
+
+    def __getitem__(self, name: str) -> Gram:
+        fact = self._facts[name]
+        return Gram(np.asarray(fact.arrays["matrix"]), int(fact.values["rows"]))
+
+    def __iter__(self) -> Any:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def rows(self, name: str) -> int:
+        """Return how many rows a matrix is made of, which is told without reading it."""
+        return int(self._facts[name].values["rows"])
+
+    def lost(self, name: str) -> float:
+        """Return the error of the weight's own product with four bits, relative to its energy."""
+        return float(self._facts[name].values["lost"][name])
+
+    def identity(self, name: str) -> str:
+        """Return what tells this weight's matrix from another."""
+        return self._facts[name].name
+
+
+class Rescaled(Mapping[str, Gram]):
+    """Gram matrices of inputs whose features were divided by factors: ``D⁻¹ H D⁻¹``."""
+
+    def __init__(
+        self, grams: Mapping[str, Gram], factors: Mapping[str, Array], digest: str
+    ) -> None:
+        """Take the matrices, factors of shape (groups, features) by weight, and their digest."""
+        self._grams = grams
+        self._factors = factors
+        self.digest = digest
+        """What tells these factors from others."""
+
+    def __getitem__(self, name: str) -> Gram:
+        found = self._grams[name]
+        if name not in self._factors:
+            return found
+        factors = self._factors[name]
+        pairs = zip(found.matrix, factors, strict=True)
+        return Gram(np.stack([scaled_gram(matrix, one) for matrix, one in pairs]), found.rows)
+
+    def __iter__(self) -> Any:
+        return iter(self._grams)
+
+    def __len__(self) -> int:
+        return len(self._grams)
+
+    def identity(self, name: str) -> str | None:
+        """Return what tells this weight's matrix from another."""
+        own = identity(self._grams, name)
+        return own if own is None or name not in self._factors else f"{own} / {self.digest}"
+
+
 def identity(grams: Mapping[str, Gram], name: str) -> str | None:
     """Return what tells one Gram matrix of a weight from another; None where there is none.
 
@@ -63,6 +126,8 @@ def identity(grams: Mapping[str, Gram], name: str) -> str | None:
         return None
     if isinstance(grams, Grams):
         return grams.record
+    if isinstance(grams, Rescaled | SpreadGrams):
+        return grams.identity(name)
     one = grams[name]
     content = np.ascontiguousarray(one.matrix).tobytes()
     return f"{hashlib.sha256(content).hexdigest()} {one.rows}"

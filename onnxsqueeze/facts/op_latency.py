@@ -10,6 +10,10 @@ from pydantic import ValidationError
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.facts.records import Interval, Machine, Record
 
+KernelForm = Literal["qdq", "dynamic", "blockwise4", "blockwise8"]
+KERNEL_FORMS: tuple[KernelForm, ...] = ("qdq", "dynamic", "blockwise4", "blockwise8")
+"""Forms that a node is timed in; blocks by the bits of their codes."""
+
 
 class OpKey(Record):
     """What the time of a node depends on, apart from the machine.
@@ -40,11 +44,13 @@ class IntegerLatency(Record):
         ms: Thread CPU time per run, in milliseconds, paired with that of floats.
         speedup: Median of the paired ratios float / integer (over 1: integers are faster).
         fused: Whether ONNX Runtime made an integer kernel of it.
+        block: Values per scale, where scales are of blocks.
     """
 
     ms: tuple[float, ...]
     speedup: Interval
     fused: bool
+    block: int | None = None
 
 
 class InRegion(Record):
@@ -75,22 +81,23 @@ class OpLatency(Record):
         key: Which node.
         machine: Where.
         float_ms: Thread CPU time per run, in milliseconds.
-        integers: By form: ``qdq`` over grids of the plan, ``dynamic`` over grids of each run.
-            Empty for a node without a weight.
+        integers: By form: ``qdq`` over grids of the plan, ``dynamic`` over grids of each run,
+            ``blockwise4`` and ``blockwise8`` with weights in blocks, at the accuracy level that
+            a session has by default. Empty for a node without a weight.
         inside: The node among its like, or None if that was not measured.
     """
 
     key: OpKey
     machine: Machine
     float_ms: tuple[float, ...]
-    integers: dict[Literal["qdq", "dynamic"], IntegerLatency]
+    integers: dict[KernelForm, IntegerLatency]
     inside: InRegion | None = None
 
 
 class OpLatencies(Record):
     """All nodes that were timed so far."""
 
-    schema_number: Literal[3] = 3
+    schema_number: Literal[4] = 4
     rows: tuple[OpLatency, ...] = ()
 
     def of(self, key: OpKey, machine: Machine) -> OpLatency | None:

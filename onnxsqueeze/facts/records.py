@@ -99,7 +99,11 @@ class Latency(Record):
         result_wall_ms: Wall time per run.
         speedup: Median of the paired ratios original / result (over 1 is faster), with its
             interval.
-        verdict: ``same`` where the interval includes no difference over 3%.
+        noise_floor: Relative difference under which nothing is claimed: 3%, or what the original
+            differed from itself.
+        again_ms: Wall time per run of the original in a second session, paired with the others;
+            empty where thread CPU time decides, which other programs hardly disturb.
+        verdict: ``same`` where the difference is under the floor, or its interval includes none.
     """
 
     provider: str
@@ -109,14 +113,66 @@ class Latency(Record):
     original_wall_ms: tuple[float, ...]
     result_wall_ms: tuple[float, ...]
     speedup: Interval
+    noise_floor: float = 0.03
+    again_ms: tuple[float, ...] = ()
     verdict: Literal["faster", "same", "slower"]
 
 
 class Placement(Record):
-    """Which provider runs how many nodes of a model's optimized graph, by operator."""
+    """Which provider runs how many nodes of a model's optimized graph, by operator.
+
+    Attributes:
+        optimized_operators: Operators of the graph as the CPU provider optimizes it.
+        providers: Nodes per provider and operator, as they were assigned.
+        milliseconds: Time of one run per provider and operator, of the kernels that really ran;
+            empty where nothing was run. It is the host's time: what an accelerator does after
+            its kernel was launched counts where the host waits for it.
+    """
 
     optimized_operators: dict[str, int]
     providers: dict[str, dict[str, int]]
+    milliseconds: dict[str, dict[str, float]] = {}
+
+    @property
+    def time_shares(self) -> dict[str, float]:
+        """The part of a run's kernel time that each provider takes; they sum to 1.
+
+        Example:
+            >>> ms = {"A": {"Conv": 3.0}, "B": {"Relu": 0.5, "Cast": 0.5}}
+            >>> Placement(optimized_operators={}, providers={}, milliseconds=ms).time_shares
+            {'A': 0.75, 'B': 0.25}
+        """
+        sums = {name: sum(times.values()) for name, times in self.milliseconds.items()}
+        total = sum(sums.values())
+        return {name: spent / total for name, spent in sums.items()} if total else {}
+
+
+class Placed(Record):
+    """Where a pair of models runs when a provider is asked for."""
+
+    provider: str
+    original: Placement
+    result: Placement
+
+
+class Footprint(Record):
+    """Memory of a fresh process that loads a model and runs it.
+
+    Attributes:
+        resident_bytes: What stays resident once the model is loaded, over what was before.
+        peak_bytes: The most that was resident at any time, over what was before.
+    """
+
+    resident_bytes: int
+    peak_bytes: int
+
+
+class Memory(Record):
+    """Footprints of a pair of models on one provider."""
+
+    provider: str
+    original: Footprint
+    result: Footprint
 
 
 class Coverage(Record):
@@ -129,7 +185,11 @@ class Coverage(Record):
 
 
 class Validation(Record):
-    """Everything that was measured about a pair of models."""
+    """Everything that was measured about a pair of models.
+
+    Fidelity, latency, placements and memory have entries for each provider that was asked for, the
+    one that decides first; ``placement_original`` and ``placement_result`` are that one's.
+    """
 
     fidelity: tuple[Fidelity, ...]
     latency: tuple[Latency, ...]
@@ -141,3 +201,10 @@ class Validation(Record):
     original_load_ms: float
     result_load_ms: float
     machine: Machine
+    placements: tuple[Placed, ...] = ()
+    memory: tuple[Memory, ...] = ()
+
+    @property
+    def drop_high(self) -> float:
+        """The pessimistic end of the drop, as users make sessions, on the worst provider."""
+        return max(one.drop.high for one in self.fidelity if one.optimization == "default")

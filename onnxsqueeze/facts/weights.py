@@ -26,6 +26,8 @@ class WeightFacts(Record):
             of that with one scale per channel; empty where blocks are not possible.
         column_gain: The same for a scale per column beside the one per channel; 1 where that does
             not help or is not possible.
+        thin_damage: Relative output error energy to be expected with parts of its values gone, by
+            part; empty where that was not asked, or is not known.
         rows: Rows of its input that its Gram matrix is made of; 0 where there is none.
     """
 
@@ -42,6 +44,7 @@ class WeightFacts(Record):
     damage: float | None
     block_gain: dict[int, float] = Field(default_factory=dict)
     column_gain: float = 1.0
+    thin_damage: dict[float, float] = Field(default_factory=dict)
     rows: int
 
     @property

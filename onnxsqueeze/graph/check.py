@@ -3,59 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from onnxsqueeze.errors import ModelError
+from onnxsqueeze.graph.bounds import check_bounds
+from onnxsqueeze.graph.protos import (
+    all_tensors,
+    external_location,
+    subgraph_protos,
+)
 
 _EXPORT_AGAIN = "  Export the model again; the file is not valid ONNX."
-
-
-def subgraph_protos(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graphs that the node itself holds."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graph and every graph inside it."""
-    yield graph
-    for node in graph.node:
-        for inner in subgraph_protos(node):
-            yield from graph_protos(inner)
-
-
-def tensor_protos(
-    nodes: Iterable[onnx.NodeProto], initializers: Iterable[onnx.TensorProto] = ()
-) -> Iterator[onnx.TensorProto]:
-    """Yield the initializers, then every tensor of the nodes' attributes and subgraphs."""
-    yield from initializers
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-        for graph in subgraph_protos(node):
-            yield from tensor_protos(graph.node, graph.initializer)
-
-
-def all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor of the model, functions included."""
-    yield from tensor_protos(proto.graph.node, proto.graph.initializer)
-    for function in proto.functions:
-        yield from tensor_protos(function.node)
-
-
-def external_location(tensor: onnx.TensorProto) -> str | None:
-    """Return the file name that the tensor gives for its data, or None if it holds it itself."""
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return None
-    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
 
 
 def check_model(proto: onnx.ModelProto, path: Path) -> None:
@@ -64,8 +27,9 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
     Raises:
         ModelError: For a missing graph or output, training info, an input or output that is a map
             or sequence, a sparse initializer, an unknown opset, a name that is produced twice, a
-            value that is read but never produced, a tensor whose data does not fit its shape, or
-            external data that is missing, too short, or outside the model's folder.
+            value that is read but never produced, a tensor whose data does not fit its shape,
+            external data that is missing, too short, or outside the model's folder, a sparse
+            tensor as an attribute, or what ``check_bounds`` refuses.
     """
     if not proto.HasField("graph"):
         raise ModelError(f"{path} holds no graph\n  It is not an ONNX model. Check the path.")
@@ -77,6 +41,7 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
             "models can be compressed\n  Export the model for inference."
         )
     _check_opsets(proto, path)
+    check_bounds(proto, path)
     for kind, values in (("input", proto.graph.input), ("output", proto.graph.output)):
         for value in values:
             _check_type(value, kind, path)
@@ -159,6 +124,11 @@ def _check_names(
                 f"{label} reads {missing!r}, which nothing produces\n"
                 f"  In {place}.\n{_EXPORT_AGAIN}"
             )
+        if any(one.HasField("sparse_tensor") or one.sparse_tensors for one in node.attribute):
+            raise ModelError(
+                f"{label} holds a sparse tensor, and only dense ones can be carried\n"
+                f"  In {place}.\n  Store it densely; zeros can be packed again later."
+            )
         for graph in subgraph_protos(node):
             _check_graph(graph, known, f"{place}, {label}")
     for name in outputs:
@@ -239,10 +209,11 @@ def _check_external(tensor: onnx.TensorProto, location: str, needed: int, path: 
             f"  {path} asks for it. Data outside {folder} is never read: the file may be anyone's."
         )
     target = folder / location
-    if not target.resolve().is_relative_to(folder):
+    real = Path(os.path.realpath(target))  # of a circle of links: the link itself
+    if not real.is_relative_to(folder):
         raise ModelError(
             f"{what} is at {location!r}, a link that leaves the model's folder\n"
-            f"  It leads to {target.resolve()}. Copy the data into {folder}."
+            f"  It leads to {real}. Copy the data into {folder}."
         )
     if not target.is_file():
         raise ModelError(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -15,25 +13,38 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from onnxsqueeze.errors import ModelError, OutputError
 from onnxsqueeze.graph import edit, walk
-from onnxsqueeze.graph.check import all_tensors, check_model, external_location, graph_protos
+from onnxsqueeze.graph.check import check_model
+from onnxsqueeze.graph.mapped import in_memory, inlined
+from onnxsqueeze.graph.one_file import write_one_file
+from onnxsqueeze.graph.protos import all_tensors, external_location, graph_protos
+from onnxsqueeze.graph.sparse import densely, mark, marked, sparsely
 
 LARGEST_FILE_BYTES = 1_900_000_000
 """Weights over this go to a file of their own: one protobuf message holds less than 2 GiB."""
+
+LARGE_BYTES = 1_000_000_000
+"""A model with more weights than this is treated in the memory of one weight at a time."""
 
 _ALIGNMENT = 65536  # allocation granularity of Windows, a multiple of every page size in use
 _CHUNK = 1 << 20
 
 
-def read(path: Path) -> ir.Model:
+def read(path: Path, *, beside: Path | None = None) -> ir.Model:
     """Return the model, sorted, external weights memory-mapped, opsets known in every graph.
+
+    Args:
+        path: The file.
+        beside: Another file, in whose folder the external data lies; None for the model's own.
 
     Raises:
         ModelError: If the file is missing, cut short, not ONNX, not valid, or holds what this
             package cannot carry; see ``check_model``.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # links in a circle are told when the file is opened
+    folder = Path(os.path.realpath(beside or path)).parent
     proto = _proto(path)
-    check_model(proto, path)
+    thin = densely(proto, path)
+    check_model(proto, folder / path.name)
     try:
         model = ir.from_proto(proto)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
@@ -42,16 +53,20 @@ def read(path: Path) -> ir.Model:
         ) from error
     _sort(model, path)
     edit.set_opsets(model)
-    _bring_data(model, path.parent)
+    _bring_data(model, folder)
+    for _, value in walk.initializers(model):
+        if value.name in thin:
+            mark(value)
     return model
 
 
 def write(model: ir.Model, path: Path, *, external: bool = False) -> None:
     """Write the model, complete or not at all; an existing file at ``path`` is replaced.
 
-    Weights over 1.9 GB, or any weights with ``external``, go to one file ``NAME.data`` beside it,
-    where ``NAME`` is the name of the model's file, aligned for memory mapping. The model itself
-    stays as it is.
+    Initializers that are marked (graph/sparse.py) are written as sparse ones, but not beside
+    external data. Weights over 1.9 GB, or any weights with ``external``, go to one file
+    ``NAME.data`` beside it, where ``NAME`` is the name of the model's file, aligned for memory
+    mapping. The model itself stays as it is.
 
     Raises:
         OutputError: If the folder is missing or cannot be written to, or if a file to be replaced
@@ -71,13 +86,42 @@ def write(model: ir.Model, path: Path, *, external: bool = False) -> None:
                 if beside.exists() and beside.stat().st_size:
                     beside.replace(data)
             else:
-                part.write_bytes(serialized(model))
+                _write_inside(model, part)
             part.replace(path)
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}\n"
             "  Check the folder's permissions and the free space, or choose another place."
         ) from error
+
+
+def write_thin(model: ir.Model, path: Path) -> None:
+    """Write the model without the contents of external weights: it goes on naming their data.
+
+    Only ``read`` with the file ``beside`` which that data lies finds them again. Weights in
+    memory are written inside.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        part.write_bytes(_stripped(ir.to_proto(model)).SerializeToString())
+        part.replace(path)
+
+
+def _write_inside(model: ir.Model, path: Path) -> None:
+    """Write the model as one file; external weights of the main graph go through one by one."""
+    mapped = {
+        str(value.name): value.const_value
+        for graph, value in walk.initializers(model)
+        if isinstance(value.const_value, ir.ExternalTensor) and graph is model.graph
+    }
+    count = sum(
+        isinstance(value.const_value, ir.ExternalTensor) for _, value in walk.initializers(model)
+    )
+    if not mapped or count > len(mapped) or marked(model):
+        path.write_bytes(serialized(model))
+        return
+    with path.open("wb") as file:
+        write_one_file(_stripped(ir.to_proto(model)), mapped, file)
 
 
 def serialized(model: ir.Model) -> bytes:
@@ -93,7 +137,8 @@ def serialized(model: ir.Model) -> bytes:
             f"{LARGEST_FILE_BYTES}\n  Write the model with external data."
         )
     with inlined(model):
-        data: bytes = _stripped(ir.to_proto(model)).SerializeToString()
+        proto = sparsely(_stripped(ir.to_proto(model)), marked(model))
+        data: bytes = proto.SerializeToString()
     return data
 
 
@@ -119,8 +164,13 @@ def fingerprint(path: Path) -> str:
 
     For a model without external data it is the SHA-256 of the file.
     """
+    return sha256_of(*_files(path))
+
+
+def sha256_of(*files: Path) -> str:
+    """Return the SHA-256 of what files hold, one behind the other, in hex."""
     digest = hashlib.sha256()
-    for file in _files(path):
+    for file in files:
         with file.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
@@ -134,10 +184,11 @@ def size_bytes(path: Path) -> int:
 
 def _files(path: Path) -> list[Path]:
     """The model's file, then its data files, each once, by name."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     proto = _proto(path)
     locations = {external_location(tensor) for tensor in all_tensors(proto)} - {None}
     if locations:
+        densely(proto, path)
         check_model(proto, path)
     return [path, *(path.parent / name for name in sorted(str(name) for name in locations))]
 
@@ -145,6 +196,8 @@ def _files(path: Path) -> list[Path]:
 def _proto(path: Path) -> onnx.ModelProto:
     if path.is_dir():
         raise ModelError(f"{path} is a folder\n  Name the .onnx file in it.")
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is a pipe or a device, not a file\n  Save the model first.")
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -173,7 +226,8 @@ def _not_onnx(path: Path, content: bytes) -> str:
         return f"{path} is a text file, not an ONNX model\n  Name the .onnx file."
     return (
         f"{path} is not an ONNX model, or it is cut short at {len(content)} bytes\n"
-        "  Compare its size with the source's, and copy or export it again."
+        "  Compare its size with the source's, and copy or export it again. Graphs inside of\n"
+        "  graphs, more than about 30 deep, cannot be read either."
     )
 
 
@@ -200,29 +254,7 @@ def _bring_data(model: ir.Model, folder: Path) -> None:
             if attribute.is_ref() or not isinstance(tensor, ir.ExternalTensor):
                 continue
             tensor.base_dir = folder
-            node.attributes.add(ir.AttrTensor(attribute.name, _in_memory(tensor)))
-
-
-def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
-    array = tensor.numpy()
-    return ir.Tensor(array.copy(), dtype=tensor.dtype, name=tensor.name)
-
-
-@contextmanager
-def inlined(model: ir.Model) -> Iterator[None]:
-    """Hold external weights in memory for the time of the block."""
-    mapped: list[tuple[ir.Value, ir.ExternalTensor]] = [
-        (value, value.const_value)
-        for _, value in walk.initializers(model)
-        if isinstance(value.const_value, ir.ExternalTensor)
-    ]
-    try:
-        for value, tensor in mapped:
-            value.const_value = _in_memory(tensor)
-        yield
-    finally:
-        for value, tensor in mapped:
-            value.const_value = tensor
+            node.attributes.add(ir.AttrTensor(attribute.name, in_memory(tensor)))
 
 
 def _check_target(model: ir.Model, path: Path, targets: list[Path]) -> None:

@@ -9,19 +9,23 @@ import onnx_ir as ir
 
 from onnxsqueeze.errors import VerificationError
 from onnxsqueeze.graph import walk
-from onnxsqueeze.graph.io import LARGEST_FILE_BYTES, weight_bytes
+from onnxsqueeze.graph.io import LARGEST_FILE_BYTES
 
 
 def verify(model: ir.Model) -> None:
     """Check a model as a whole: its structure, and that the ONNX checker agrees.
 
-    The checker is left out over 1.9 GB, where it would need a file.
+    The checker is left out with over 1.9 GB in memory, where it would need a file.
 
     Raises:
         VerificationError: With the first place where a promise does not hold.
     """
     verify_structure(model)
-    if weight_bytes(model) > LARGEST_FILE_BYTES:
+    tensors = [value.const_value for _, value in walk.initializers(model)]
+    inside = sum(
+        t.nbytes for t in tensors if t is not None and not isinstance(t, ir.ExternalTensor)
+    )
+    if inside > LARGEST_FILE_BYTES:
         return
     try:
         onnx.checker.check_model(_declared(ir.to_proto(model)))
@@ -48,10 +52,17 @@ def verify_structure(model: ir.Model) -> None:
 
 
 def _declared(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every input and output given some shape.
+    """The model with every input and output given some shape, and external weights as inputs.
 
-    The checker insists on one, though it does not use it, and ONNX Runtime runs models without.
+    The checker insists on a shape, though it does not use it, and ONNX Runtime runs models
+    without. It looks for external data in the working folder.
     """
+    for tensor in list(proto.graph.initializer):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            proto.graph.initializer.remove(tensor)
+            made = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            if all(value.name != tensor.name for value in proto.graph.input):
+                proto.graph.input.append(made)
     for value in (*proto.graph.input, *proto.graph.output):
         if not value.HasField("type"):
             value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT

@@ -14,21 +14,23 @@ import onnx_ir as ir
 from onnxsqueeze import __version__
 from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.analysis.regions import joints
-from onnxsqueeze.analysis.weights import Weight, weights
+from onnxsqueeze.analysis.weights import NotAWeight, Weight, weights
 from onnxsqueeze.data.samples import Samples, evenly
 from onnxsqueeze.facts import ranges as range_records
 from onnxsqueeze.facts.bundle import Facts
-from onnxsqueeze.facts.grams import Gram
+from onnxsqueeze.facts.grams import Gram, SpreadGrams
 from onnxsqueeze.facts.op_latency import OpLatency
 from onnxsqueeze.facts.store import Key, Store
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.measure.grams import grams
 from onnxsqueeze.measure.kernels import exact_kernels
+from onnxsqueeze.measure.large import described_large, large_grams
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.op_latency import op_latencies
 from onnxsqueeze.measure.ranges import SMALLEST_OPSET, compared_ranges, ranges
 from onnxsqueeze.measure.region_latency import joint_latencies
 from onnxsqueeze.measure.sensitivity import sensitivity
+from onnxsqueeze.measure.thin_curves import thin_curves
 from onnxsqueeze.numerics.columns import FEWEST_FEATURES, column_scale
 from onnxsqueeze.numerics.error import TRIED_BITS
 from onnxsqueeze.numerics.grid import as_rows, largest_block, max_scale
@@ -61,7 +63,10 @@ class Subject:
         samples: Calibration samples.
         is_synthetic: Whether the samples are random, so that nothing may be fitted to them.
         prune_below: Magnitude under which weights become zero, or None.
+        is_thinned: Whether a part of the single weights is to become zero.
         seed: Seed of the choice of rows.
+        times_nodes: Whether single nodes are timed, on the CPU, where integers are asked for.
+        is_large: Whether the weights lie on disk, and are too many to try each.
         compares_ranges: Whether methods of calibration are compared for each activation.
     """
 
@@ -70,8 +75,11 @@ class Subject:
     samples: Samples
     is_synthetic: bool = False
     prune_below: float | None = None
+    is_thinned: bool = False
     seed: int = 0
+    is_large: bool = False
     compares_ranges: bool = False
+    times_nodes: bool = True
 
     @property
     def key(self) -> Key:
@@ -101,9 +109,13 @@ def collect(
     tell = progress or silent
     found, others = weights(subject.model)
     shapes = _shapes(subject, store)
+    if subject.is_large:
+        return _of_large(subject, found, others, shapes, store, tell)
     measured = {} if subject.is_synthetic else _grams(subject, found, shapes, store, tell)
     damage = _damage(subject, found, shapes, store, tell)
     rows = tuple(described(subject, weight, measured, damage) for weight in found)
+    if subject.is_thinned:
+        rows = _with_curves(subject, rows, found, measured, damage, store, tell)
     return Facts(
         model_sha256=subject.model_sha256,
         data_sha256=None if subject.is_synthetic else subject.samples.fingerprint,
@@ -112,8 +124,52 @@ def collect(
         left_alone={other.name: other.reason for other in others},
         grams=measured,
         ranges=_ranges(subject, shapes, store, tell) if with_integers else {},
-        latencies=_latencies(subject, shapes, store, tell) if with_integers else {},
+        latencies=(
+            _latencies(subject, shapes, store, tell)
+            if with_integers and subject.times_nodes
+            else {}
+        ),
         kernels=exact_kernels(store) if with_integers else None,
+    )
+
+
+def _of_large(
+    subject: Subject,
+    found: Sequence[Weight],
+    others: Sequence[NotAWeight],
+    shapes: Mapping[str, tuple[int, ...]],
+    store: Store,
+    tell: Progress,
+) -> Facts:
+    """Return the facts of a model whose weights are not tried: activations stay float."""
+    measured = SpreadGrams({})
+    if not subject.is_synthetic:
+        measured = large_grams(
+            subject.model,
+            found,
+            subject.samples,
+            shapes,
+            store=store,
+            key=subject.key,
+            seed=subject.seed,
+            progress=lambda done, total: tell("input statistics", done, total),
+        )
+    rows = [
+        described_large(
+            weight,
+            measured.rows(weight.name) if weight.name in measured else 0,
+            measured.lost(weight.name) if weight.name in measured else None,
+            subject.prune_below,
+        )
+        for weight in found
+    ]
+    return Facts(
+        model_sha256=subject.model_sha256,
+        data_sha256=None if subject.is_synthetic else subject.samples.fingerprint,
+        shapes=shapes,
+        weights=tuple(rows),
+        left_alone={other.name: other.reason for other in others},
+        grams=measured,
     )
 
 
@@ -168,6 +224,26 @@ def _damage(
         )
         saved = store.put("sensitivity", subject.key, damage)
     return saved.values
+
+
+def _with_curves(
+    subject: Subject,
+    rows: Sequence[WeightFacts],
+    found: Sequence[Weight],
+    measured: Mapping[str, Gram],
+    damage: Mapping[str, float],
+    store: Store,
+    tell: Progress,
+) -> tuple[WeightFacts, ...]:
+    curves = thin_curves(
+        found,
+        measured,
+        damage,
+        store=store,
+        key=subject.key,
+        progress=lambda done, total: tell("sensitivity to zeros", done, total),
+    )
+    return tuple(row.model_copy(update={"thin_damage": curves.get(row.name, {})}) for row in rows)
 
 
 def _largest(weight: Weight) -> tuple[float, int]:

@@ -7,7 +7,7 @@ outputs, for a search that holds many results against it. Both give the same num
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,15 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxsqueeze.config import Provider
 from onnxsqueeze.data.samples import Samples
 from onnxsqueeze.data.spool import Spool
 from onnxsqueeze.errors import DataError, OutputError
 from onnxsqueeze.facts.records import Fidelity, Interval
 from onnxsqueeze.numerics.error import EXACT_DB
 from onnxsqueeze.numerics.metrics import Metric, Outputs, error_energy, is_float, metric_named
-from onnxsqueeze.numerics.statistics import lost_fraction, no_less_than_shown, paired_bootstrap
+from onnxsqueeze.numerics.perplexity import perplexities, rise
+from onnxsqueeze.numerics.statistics import (
+    Estimate,
+    lost_fraction,
+    no_less_than_shown,
+    paired_bootstrap,
+)
 from onnxsqueeze.progress import Progress
-from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime import ort, providers
 
 Model = ir.Model | Path | bytes
 Optimization = Literal["default", "off"]
@@ -41,7 +48,7 @@ MEMORY_BYTES = 256 * 1024 * 1024
 class Conditions:
     """How both models are run."""
 
-    provider: str = "cpu"
+    provider: str | Provider = "cpu"
     optimization: Optimization = "default"
     threads: int = 1
     seed: int = 0
@@ -53,6 +60,8 @@ class Conditions:
             optimization=self.optimization,
             threads=self.threads,
             provider=self.provider,
+            # As written, weights are computed anew in each run: freed after use, not kept.
+            low_memory=self.optimization == "off",
         )
 
 
@@ -87,7 +96,7 @@ def fidelity(
     samples: Samples,
     metric: str = "auto",
     *,
-    provider: str = "cpu",
+    provider: str | Provider = "cpu",
     optimization: Optimization = "default",
     threads: int = 1,
     seed: int = 0,
@@ -123,7 +132,7 @@ def reference(
     samples: Samples,
     metric: str = "auto",
     *,
-    provider: str = "cpu",
+    provider: str | Provider = "cpu",
     optimization: Optimization = "default",
     threads: int = 1,
     seed: int = 0,
@@ -182,7 +191,16 @@ def _metric(name: str, made: Any, samples: Samples) -> Metric:
             "  Put an array labels into the .npz, one entry per sample, or give the labels'"
             " file beside the samples;\n  metric auto needs no labels."
         )
+    if metric.truth is not None:
+        # Told now that tokens and outputs do not fit, and not after all that takes long.
+        outputs = ort.run(made, samples[0])
+        metric.score(outputs, outputs, _truth(metric, samples, 0, samples[0]))
     return metric
+
+
+def _truth(metric: Metric, samples: Samples, index: int, feed: ort.Feed) -> Any:
+    label = None if samples.labels is None else samples.labels[index]
+    return label if metric.truth is None else metric.truth(feed, label)
 
 
 def _written(outputs: Outputs, path: Path) -> Path:
@@ -206,15 +224,12 @@ def _compared(
 ) -> Fidelity:
     """Run the result on every feed, score it, and sum up."""
     made = conditions.session(result)
-    labels: Sequence[Any] | npt.NDArray[Any] = (
-        [None] * len(samples) if samples.labels is None else samples.labels
-    )
     scores: list[npt.NDArray[np.float64]] = []
     energies: dict[str, npt.NDArray[np.float64]] = {}
     stage = "fidelity" if conditions.optimization == "default" else "fidelity as written"
     for index, (feed, outputs) in enumerate(pairs):
         found = ort.run(made, feed, list(outputs))
-        scores.append(metric.score(outputs, found, labels[index]))
+        scores.append(metric.score(outputs, found, _truth(metric, samples, index, feed)))
         for name, value in outputs.items():
             if is_float(np.asarray(value)):
                 energies[name] = energies.get(name, np.zeros(2)) + error_energy(value, found[name])
@@ -229,23 +244,37 @@ def _record(
     conditions: Conditions,
 ) -> Fidelity:
     """Sum up scores of shape ``(samples, components, 3)`` by the component that lost most."""
+    if metric.is_in_nats:
+        tokens = scores[:, 0]
+        drop, pooled = rise(tokens, seed=conditions.seed), perplexities(tokens.sum(axis=0))
+        return _fidelity(metric, pooled, drop, perplexities(tokens), energies, conditions)
     whole, lost, weight = np.moveaxis(scores, 2, 0)
     drop = paired_bootstrap(lost, whole, seed=conditions.seed)
     if metric.is_counted:
         drop = no_less_than_shown(drop, int((whole != 0).any(axis=1).sum()))
     totals = scores.sum(axis=0)
     worst = int(lost_fraction(totals[:, 1], totals[:, 0]).argmax())
-    original, result = _values(*totals[worst])
     per_sample = lost_fraction(lost, whole).argmax(axis=1)[:, None]
     rows = [np.take_along_axis(part, per_sample, axis=1)[:, 0] for part in (whole, lost, weight)]
-    before, after = _values(*rows)
+    return _fidelity(metric, _values(*totals[worst]), drop, _values(*rows), energies, conditions)
+
+
+def _fidelity(
+    metric: Metric,
+    pooled: tuple[Any, Any],
+    drop: Estimate,
+    per_sample: tuple[Any, Any],
+    energies: Mapping[str, npt.NDArray[np.float64]],
+    conditions: Conditions,
+) -> Fidelity:
+    before, after = per_sample
     return Fidelity(
         metric=metric.name,
-        provider=conditions.provider,
+        provider=providers.named(conditions.provider).name,
         optimization=conditions.optimization,
-        samples=len(scores),
-        original=float(original),
-        result=float(result),
+        samples=len(before),
+        original=float(pooled[0]),
+        result=float(pooled[1]),
         drop=Interval(**drop._asdict()),
         sqnr_db={name: _decibels(noise, signal) for name, (noise, signal) in energies.items()},
         scores_original=tuple(before.tolist()),

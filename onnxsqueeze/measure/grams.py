@@ -152,7 +152,7 @@ def _one_pass(
     model: ir.Model, group: list[Job], samples: Samples, seed: int, step: Callable[[int], None]
 ) -> list[tuple[Array, int]]:
     made = exposing(model, (job.weights[0].input_name for job in group))
-    sums = [_Sum(job) for job in group]
+    sums = [GramSum(job) for job in group]
     rng = np.random.default_rng(seed)
     for number in range(len(samples)):
         values: dict[str, Array] = {}  # the last sample's tensors go before the next ones come
@@ -166,7 +166,7 @@ def _one_pass(
     return [one.result() for one in sums]
 
 
-class _Sum:
+class GramSum:
     """A growing sum of x xᵀ; rows wait until there are enough for one fast product."""
 
     def __init__(self, job: Job) -> None:
@@ -175,6 +175,7 @@ class _Sum:
         self._rows = 0
 
     def add(self, rows: Array) -> None:
+        """Count rows of shape (groups, rows, features)."""
         self._waiting.append(rows)
         self._rows += rows.shape[1]
         if sum(part.shape[1] for part in self._waiting) >= ROWS_AT_ONCE:
@@ -187,6 +188,7 @@ class _Sum:
             self._waiting = []
 
     def result(self) -> tuple[Array, int]:
+        """Return the sum, (groups, features, features), and the number of rows."""
         self._flush()
         return self._total, self._rows
 

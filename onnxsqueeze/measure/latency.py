@@ -2,7 +2,8 @@
 
 A ratio of blocks of runs was off by up to 19% on an idle machine; the median of the ratios of
 paired, interleaved runs by at most 1.6%, and with thread CPU time by 1.5% on a machine under three
-times its load. Differences under 3% are called ``same``.
+times its load. Differences under 3% are called ``same``. Where wall time has to decide, the
+original is timed in a second session, too, and no less than it differs from itself is the floor.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
+from onnxsqueeze.config import Provider
 from onnxsqueeze.data.samples import Samples
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.facts.records import Interval, Latency
 from onnxsqueeze.numerics.statistics import Estimate, median_interval
-from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime import ort, providers
 
 FEEDS = 8
 """Different samples that are used in turn, evenly spaced."""
@@ -38,7 +40,7 @@ def latency(
     result: ir.Model | Path | bytes,
     samples: Samples,
     *,
-    provider: str = "cpu",
+    provider: str | Provider = "cpu",
     threads: int = 1,
     pairs: int = 15,
     seconds: float = 60.0,
@@ -46,8 +48,9 @@ def latency(
     """Return interleaved timings of both models and the median of their paired ratios.
 
     Each pair uses one feed; the order within a pair alternates. With one thread on the CPU the
-    verdict is by thread CPU time, which other programs disturb least; else by wall time. Each
-    model first runs once on every feed that is used.
+    verdict is by thread CPU time, which other programs disturb least; else by wall time, beside
+    which a second session of the original is timed. Each model first runs once on every feed that
+    is used.
 
     Args:
         original: The model whose time is the numerator.
@@ -68,20 +71,23 @@ def latency(
     if len(samples) == 0:
         raise DataError("latency needs samples, and there are 0\n  Give at least one.")
     end = time.perf_counter() + seconds
-    made = [ort.session(model, threads=threads, provider=provider) for model in (original, result)]
+    by_thread = threads == 1 and providers.is_cpu(provider)
+    models = (original, result) if by_thread else (original, result, original)
+    made = [ort.session(model, threads=threads, provider=provider) for model in models]
     feeds = [dict(samples[index]) for index in _spread(len(samples))]
     feeds, once = _warmed(made, feeds, end)
     repeats = max(1, math.ceil(LEAST_SECONDS / (pairs * once)))
-    timings: tuple[list[Timing], list[Timing]] = ([], [])
+    timings: tuple[list[Timing], ...] = tuple([] for _ in made)
+    order = list(range(len(made)))
     for index in range(pairs):
         if index >= LEAST_PAIRS and time.perf_counter() > end:
             break
         feed = feeds[index % len(feeds)]
         # A feed that comes again meets the other order, also where the number of feeds is even.
-        first = (index + index // len(feeds)) % 2
-        for which in (first, 1 - first):
+        turned = (index + index // len(feeds)) % 2
+        for which in reversed(order) if turned else order:
             timings[which].append(_timed(made[which], feed, repeats))
-    return _record(timings, provider, threads)
+    return _record(timings, providers.named(provider).name, threads, by_thread=by_thread)
 
 
 def _spread(count: int) -> list[int]:
@@ -127,36 +133,60 @@ def _timed(session: Any, feed: dict[str, Any], repeats: int) -> Timing:
     return cpu * 1000 / repeats, wall * 1000 / repeats
 
 
-def _record(timings: tuple[list[Timing], list[Timing]], provider: str, threads: int) -> Latency:
-    (original_cpu, original_wall), (result_cpu, result_wall) = (
-        tuple(zip(*timing, strict=True)) for timing in timings
+def _record(
+    timings: Sequence[Sequence[Timing]], provider: str, threads: int, *, by_thread: bool
+) -> Latency:
+    cpu, wall = (
+        [tuple(run[clock] for run in of_model) for of_model in timings] for clock in (0, 1)
     )
-    # A coarse clock may say 0, and an accelerator's time is not on this thread.
-    is_cpu = ort.provider_name(provider) == ort.provider_name("cpu")
-    by_thread = threads == 1 and is_cpu and min(*original_cpu, *result_cpu) > 0
-    before, after = (original_cpu, result_cpu) if by_thread else (original_wall, result_wall)
-    speedup = median_interval([a / b for a, b in zip(before, after, strict=True)])
+    # A coarse clock may say 0.
+    times = cpu if by_thread and min(map(min, cpu)) > 0 else wall
+    speedup = _ratio(times[0], times[1])
+    again = wall[2] if len(wall) > 2 else ()
+    floor = noise_floor(_ratio(times[0], times[2])) if again else SAME
     return Latency(
         provider=provider,
         threads=threads,
-        original_ms=original_cpu,
-        result_ms=result_cpu,
-        original_wall_ms=original_wall,
-        result_wall_ms=result_wall,
+        original_ms=cpu[0],
+        result_ms=cpu[1],
+        original_wall_ms=wall[0],
+        result_wall_ms=wall[1],
         speedup=Interval(**speedup._asdict()),
-        verdict=verdict(speedup),
+        noise_floor=floor,
+        again_ms=again,
+        verdict=verdict(speedup, floor),
     )
 
 
-def verdict(speedup: Estimate) -> Literal["faster", "same", "slower"]:
-    """Return whether a speedup says anything: ``same`` under 3%, or where the interval includes 1.
+def _ratio(before: Sequence[float], after: Sequence[float]) -> Estimate:
+    return median_interval([a / b for a, b in zip(before, after, strict=True)])
+
+
+def noise_floor(against_itself: Estimate) -> float:
+    """Return the relative difference under which nothing can be claimed, at least 3%.
+
+    It is the farthest that a model may be from itself, by the interval of its ratio.
+
+    Example:
+        >>> noise_floor(Estimate(1.0, 0.99, 1.01))
+        0.03
+        >>> round(noise_floor(Estimate(1.02, 0.96, 1.08)), 2)
+        0.08
+    """
+    return max(SAME, abs(against_itself.low - 1), abs(against_itself.high - 1))
+
+
+def verdict(speedup: Estimate, floor: float = SAME) -> Literal["faster", "same", "slower"]:
+    """Return whether a speedup says anything: ``same`` up to the floor, or if 1 is inside.
 
     Example:
         >>> verdict(Estimate(1.2, 1.1, 1.3)), verdict(Estimate(1.2, 0.9, 1.3))
         ('faster', 'same')
         >>> verdict(Estimate(0.5, 0.4, 0.6)), verdict(Estimate(1.02, 1.01, 1.03))
         ('slower', 'same')
+        >>> verdict(Estimate(1.2, 1.1, 1.3), floor=0.25)
+        'same'
     """
-    if abs(speedup.value - 1) < SAME or speedup.low <= 1 <= speedup.high:
+    if abs(speedup.value - 1) <= floor or speedup.low <= 1 <= speedup.high:
         return "same"
     return "faster" if speedup.value > 1 else "slower"

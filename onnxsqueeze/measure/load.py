@@ -9,10 +9,12 @@ import onnx_ir as ir
 
 from onnxsqueeze import __version__
 from onnxsqueeze.data import DataSettings, Samples, open_samples, split, synthetic_samples
+from onnxsqueeze.data.leakage import check_separate, leakage_note
 from onnxsqueeze.errors import DataError, ModelError
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.facts.store import Store
-from onnxsqueeze.graph import io
+from onnxsqueeze.graph import io, walk
+from onnxsqueeze.graph.mapped import is_external
 from onnxsqueeze.graph.signature import InputSpec, signature
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.passes.normalise import Normalised, normalise
@@ -20,6 +22,8 @@ from onnxsqueeze.runtime import ort
 
 CHECKED_SAMPLES = 2
 SYNTHETIC_SAMPLES = 8
+INSIDE_BYTES = 100_000_000
+"""A large model may hold so much beside what it has in external data."""
 SYNTHETIC_DIMS = (32, 16, 64, 128, 224, 1, 8, 256)
 """Sizes tried for free axes until the model runs."""
 
@@ -36,6 +40,7 @@ class Loaded:
         calibration: Samples that statistics are made of.
         held_out: Samples that nothing is fitted to, and that the budget is held against.
         is_synthetic: Whether the samples are random, since none were given.
+        is_large: Whether the weights lie on disk, and are to be treated one at a time.
         notes: What the user should know of model and samples.
     """
 
@@ -47,25 +52,37 @@ class Loaded:
     held_out: Samples
     is_synthetic: bool
     notes: tuple[str, ...]
+    is_large: bool = False
 
 
-def load(path: Path, data: DataSettings, store: Store | None = None) -> Loaded:
+def load(
+    path: Path,
+    data: DataSettings,
+    store: Store | None = None,
+    *,
+    large_bytes: int = io.LARGE_BYTES,
+) -> Loaded:
     """Return the cleaned model with its calibration and held-out samples.
 
     Args:
         path: An ONNX file.
         data: Where samples come from; without a source they are random.
         store: Where the cleaned model is kept and found again.
+        large_bytes: A model with more weights is large, and its weights stay on disk; only with a
+            store.
 
     Raises:
         ModelError: If the file is no model that runs.
         DataError: If the samples do not fit it.
     """
-    specs = signature(io.read(path))
+    model = io.read(path)
+    specs = signature(model)
+    is_large = store is not None and io.weight_bytes(model) > large_bytes
+    del model  # a large one may hold its weights
     calibration, held_out, notes = _samples(path, specs, data)
     count = min(CHECKED_SAMPLES, len(calibration))
     feeds = [calibration[index] for index in range(count)]
-    cleaned = _cleaned(path, feeds, calibration.fingerprint, store)
+    cleaned = _cleaned(path, feeds, calibration.fingerprint, store, is_large=is_large)
     return Loaded(
         path=path,
         model=cleaned.model,
@@ -75,6 +92,7 @@ def load(path: Path, data: DataSettings, store: Store | None = None) -> Loaded:
         held_out=held_out,
         is_synthetic=data.source is None,
         notes=notes,
+        is_large=is_large,
     )
 
 
@@ -115,13 +133,14 @@ def _samples(
             images=data.images,
             limit=data.limit,
         )
-        if held_out.fingerprint == calibration.fingerprint:
-            raise DataError(
-                "the same samples are given to calibrate on and to measure on\n"
-                "  Leave the evaluation samples out: a part of the others is then held out."
-            )
+        check_separate(calibration, held_out)
         said = f"measured on {len(held_out)} samples from {held_out.source}"
-    return calibration, held_out, (said, *dict.fromkeys((*every.notes, *held_out.notes)))
+    told = [said, leakage_note(calibration, held_out)]
+    return (
+        calibration,
+        held_out,
+        (*filter(None, told), *dict.fromkeys((*every.notes, *held_out.notes))),
+    )
 
 
 def _synthetic(
@@ -145,7 +164,12 @@ def _synthetic(
 
 
 def _cleaned(
-    path: Path, feeds: list[dict[str, ort.Array]], data_sha256: str, store: Store | None
+    path: Path,
+    feeds: list[dict[str, ort.Array]],
+    data_sha256: str,
+    store: Store | None,
+    *,
+    is_large: bool,
 ) -> Normalised:
     if store is None:
         return normalise(path, feeds)
@@ -154,29 +178,48 @@ def _cleaned(
         "data": data_sha256,
         "version": __version__,
         "engine": machine().versions.get("onnxruntime", ""),
+        **({"large": True} if is_large else {}),
     }
+    beside = _outside(path, store, str(key["model"])) if is_large else None
     saved = store.get("clean", key)
     if saved is not None:
         kept = store.folder / str(saved.values["file"])
         if _is_intact(kept, str(saved.values["sha256"])):
             changes = tuple(Change.model_validate(change) for change in saved.values["changes"])
-            return Normalised(io.read(kept), changes, str(key["model"]))
-    cleaned = normalise(path, feeds)
+            return Normalised(io.read(kept, beside=beside), changes, str(key["model"]))
+    large = None if beside is None else io.read(beside)
+    cleaned = normalise(path, feeds, large=large)
     store.folder.mkdir(parents=True, exist_ok=True)
     kept = store.folder / f"clean-{cleaned.sha256[:12]}.onnx"
-    io.write(cleaned.model, kept)
+    (io.write if beside is None else io.write_thin)(cleaned.model, kept)
     values = {
         "file": kept.name,
-        "sha256": io.fingerprint(kept),
+        "sha256": io.sha256_of(kept),
         "changes": [change.model_dump() for change in cleaned.changes],
     }
     store.put("clean", key, values)
     # Read back, so that a run that finds this record has the very same model in hand.
-    return Normalised(io.read(kept), cleaned.changes, cleaned.sha256)
+    return Normalised(io.read(kept, beside=beside), cleaned.changes, cleaned.sha256)
+
+
+def _outside(path: Path, store: Store, sha256: str) -> Path:
+    """Return a file of the same model with its weights in external data: the model's own, or new.
+
+    A model that has them there is not copied.
+    """
+    model = io.read(path)
+    tensors = [value.const_value for _, value in walk.initializers(model)]
+    inside = sum(
+        t.nbytes for t in tensors if t is not None and not isinstance(t, ir.ExternalTensor)
+    )
+    if inside <= INSIDE_BYTES and is_external(model):
+        return path
+    store.folder.mkdir(parents=True, exist_ok=True)
+    made = store.folder / f"weights-{sha256[:12]}.onnx"
+    if not made.is_file():  # it appears when its data file is there
+        io.write(model, made, external=True)
+    return made
 
 
 def _is_intact(path: Path, sha256: str) -> bool:
-    try:
-        return path.is_file() and io.fingerprint(path) == sha256
-    except ModelError:  # cut off
-        return False
+    return path.is_file() and io.sha256_of(path) == sha256

@@ -5,25 +5,36 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxsqueeze.analysis.blocks import in_blocks
 from onnxsqueeze.analysis.dynamic import without_ranges
 from onnxsqueeze.analysis.grids import Candidate, integer_candidates
-from onnxsqueeze.facts.op_latency import IntegerLatency, OpKey, OpLatencies, OpLatency
+from onnxsqueeze.facts.op_latency import (
+    IntegerLatency,
+    KernelForm,
+    OpKey,
+    OpLatencies,
+    OpLatency,
+)
 from onnxsqueeze.facts.records import Interval, Machine
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.edit import add_initializer
 from onnxsqueeze.measure.op_profile import op_key
 from onnxsqueeze.measure.region_latency import in_region
+from onnxsqueeze.numerics.blocks import USUAL, block_within
 from onnxsqueeze.numerics.statistics import median_interval
 from onnxsqueeze.ops.row import opset
 from onnxsqueeze.passes.coverage import KERNELS
+from onnxsqueeze.passes.insert_blockwise import InsertBlockwisePass
 from onnxsqueeze.passes.insert_dynamic import InsertDynamicPass
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
+from onnxsqueeze.passes.round_weights import codes as codes_of
+from onnxsqueeze.plan.quantize import OFFSET_BITS
 from onnxsqueeze.plan.types import ActivationChoice, CodeType, IntegerForm, Plan, WeightChoice
 from onnxsqueeze.runtime import ort
 
@@ -34,6 +45,8 @@ PAIRS = 15
 """Interleaved rounds of runs: their median ratio is then good to 1.5% on a loaded machine."""
 LEAST_SECONDS = 0.003
 """A timing is the mean of as many runs as take at least this long."""
+BLOCK_BITS: Mapping[KernelForm, Literal[4, 8]] = {"blockwise4": 4, "blockwise8": 8}
+"""Bits of codes by form."""
 _SEED = 0
 
 
@@ -146,6 +159,7 @@ def _measured(
                 ms=tuple(ms),
                 speedup=_speedup(float_ms, ms),
                 fused=_is_fused(made[form], form),
+                block=block_of(single, one, form),
             )
             for form, ms in zip(made, times, strict=True)
         },
@@ -158,18 +172,54 @@ def _speedup(float_ms: Sequence[float], ms: Sequence[float]) -> Interval:
     return Interval(**median_interval(ratios)._asdict())
 
 
-def _is_fused(model: ir.Model, form: IntegerForm) -> bool:
+def _is_fused(model: ir.Model, form: KernelForm) -> bool:
     found = {(node.domain, node.op_type) for node in walk.nodes(ort.optimized(model))}
-    return bool(found & KERNELS[form])
+    return bool(found & KERNELS["blockwise" if form in BLOCK_BITS else form])
 
 
-def _integers(single: ir.Model, one: Candidate, x: Array, y: Array) -> dict[IntegerForm, ir.Model]:
+def block_of(single: ir.Model, one: Candidate, form: KernelForm) -> int | None:
+    """Return the values per scale that a node's weight would have in a form; None for no blocks.
+
+    Args:
+        single: The model.
+        one: Its candidate.
+        form: The form.
+    """
+    tensor = single.graph.initializers[one.weight].const_value
+    assert tensor is not None  # candidates multiply by initializers
+    if form not in BLOCK_BITS:
+        return None
+    return block_within(tensor.size // one.channels, USUAL[BLOCK_BITS[form]])
+
+
+def _integers(single: ir.Model, one: Candidate, x: Array, y: Array) -> dict[KernelForm, ir.Model]:
     """Return the model in each form of integers that its node can have."""
-    made: dict[IntegerForm, ir.Model] = {"qdq": single.clone()}
+    made: dict[KernelForm, ir.Model] = {"qdq": single.clone()}
     InsertQdqPass(_plan(one, "qdq", x, y))(made["qdq"])
     if not without_ranges(single, [one])[0].reason:
         made["dynamic"] = single.clone()
         InsertDynamicPass(_plan(one, "dynamic", x, y))(made["dynamic"])
+    if not in_blocks(single, [one])[0].reason:
+        for form in BLOCK_BITS:
+            made[form] = _in_blocks(single, one, form)
+    return made
+
+
+def _in_blocks(single: ir.Model, one: Candidate, form: KernelForm) -> ir.Model:
+    bits = BLOCK_BITS[form]
+    choice = WeightChoice(
+        form="blockwise",
+        bits=bits,
+        axis=one.axis,
+        block=block_of(single, one, form),
+        offset=bits == OFFSET_BITS,
+        reason="to be timed",
+    )
+    tensor = single.graph.initializers[one.weight].const_value
+    assert tensor is not None  # candidates multiply by initializers
+    made = single.clone()
+    plan = Plan(model_sha256="", weights={one.weight: choice})
+    InsertBlockwisePass(plan, {one.weight: codes_of(tensor.numpy(), choice, None)})(made)
     return made
 
 

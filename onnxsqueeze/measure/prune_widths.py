@@ -18,7 +18,7 @@ from onnxsqueeze.measure.prune_readers import readers
 from onnxsqueeze.measure.prune_repair import Cut, Known, repaired
 from onnxsqueeze.numerics.error import relative_energy
 from onnxsqueeze.numerics.metrics import is_float
-from onnxsqueeze.numerics.pruning import Consumer, Criterion, Removal, ranked
+from onnxsqueeze.numerics.pruning import Consumer, Criterion, Removal, ranked, removal
 from onnxsqueeze.numerics.pruning_widths import Curve, Widths
 from onnxsqueeze.runtime import ort
 from onnxsqueeze.runtime.shapes import Shape
@@ -38,7 +38,11 @@ TRIED_PARTS = (0.75, 0.5, 0.25, 0.125)
 
 
 def removals(
-    model: ir.Model, units: Sequence[Units], known: Known, criterion: Criterion = "obs"
+    model: ir.Model,
+    units: Sequence[Units],
+    known: Known,
+    criterion: Criterion = "obs",
+    scores: Mapping[str, Array] | None = None,
 ) -> dict[str, tuple[Removal, ...]]:
     """Return by group the orders in which its units may go; groups that no weight reads have none.
 
@@ -49,9 +53,12 @@ def removals(
         units: The groups.
         known: Moments of what the weights read, see ``input_moments``.
         criterion: What ranks units.
+        scores: How much each unit matters, by group, where that is known; what matters least goes
+            first, whatever the criterion.
     """
     found = {}
     read = readers(model)
+    given = {name: np.argsort(one, kind="stable") for name, one in (scores or {}).items()}
     for one in units:
         consumers = []
         for name, reader in read.items():
@@ -61,7 +68,13 @@ def removals(
                 parts = zip(matrices, own, known[name], strict=True)
                 consumers += [Consumer(w, (a + b).gram, unit) for w, unit, (a, b) in parts]
         if consumers:
-            orders = (ranked(consumers, one.count, ridge, criterion) for ridge in RIDGES)
+            order = given.get(one.name)
+            orders = (
+                ranked(consumers, one.count, ridge, criterion)
+                if order is None
+                else removal(consumers, one.count, ridge, order)
+                for ridge in RIDGES
+            )
             found[one.name] = tuple(orders)
     return found
 

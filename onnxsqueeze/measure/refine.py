@@ -22,7 +22,14 @@ from onnxsqueeze.plan.types import Plan, WeightChoice
 Array = npt.NDArray[Any]
 
 
-def refined(weight: Weight, choice: WeightChoice, seen: Streams, *, shift: bool = True) -> Codes:
+def refined(
+    weight: Weight,
+    choice: WeightChoice,
+    seen: Streams,
+    *,
+    shift: bool = True,
+    scores: Array | None = None,
+) -> Codes:
     """Return the codes of the weight that gives the original's outputs from what is read now.
 
     Args:
@@ -30,6 +37,7 @@ def refined(weight: Weight, choice: WeightChoice, seen: Streams, *, shift: bool 
         choice: How it is kept.
         seen: Moments of its input in the original and in the model as it is now.
         shift: Whether the target makes up for the change of the input; without, it is the weight.
+        scores: What each of its values is worth; None for its price after repair.
     """
     assert weight.linear is not None  # asked for linear weights only
     values = floats(weight)
@@ -41,7 +49,7 @@ def refined(weight: Weight, choice: WeightChoice, seen: Streams, *, shift: bool 
         parts = zip(matrices, seen.gram.matrix, seen.drift, strict=True)
         moved = np.stack([shifted(*part, seen.gram.rows) for part in parts])
         values = weight.linear.tensor(weight.node, moved, weight.shape)
-    return codes(values, choice, seen.gram, zeros=zeros)
+    return codes(values, choice, seen.gram, zeros=zeros, scores=scores)
 
 
 def missing(weight: Weight, now: Array, seen: Streams) -> Array:

@@ -70,6 +70,7 @@ def sequential(
     seed: int = 0,
     bias_correction: bool = True,
     shift: bool = True,
+    scores: Mapping[str, Array] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Refined:
     """Return the plan's codes, each fitted to inputs as they are with all before it compressed.
@@ -88,6 +89,7 @@ def sequential(
         seed: Seed of the choice of rows.
         bias_correction: Whether biases are corrected.
         shift: Whether targets make up for changed inputs.
+        scores: What single weights are worth, by name, where their choice says so.
         progress: Called with (done, all) of samples times steps.
 
     Raises:
@@ -109,7 +111,8 @@ def sequential(
     names = {one.name for one in found}
     others = {name: one for name, one in plan.weights.items() if name not in names}
     alone = plan.model_copy(update={"weights": others})
-    work = _Work(plan, model, rounded(alone, model, grams, store=store))
+    work = _Work(plan, model, rounded(alone, model, grams, scores=scores, store=store))
+    work.scores = scores or {}
     if bias_correction:
         work.correctable = correctable(model)
     every = steps(plan, model, found, shapes)
@@ -134,6 +137,7 @@ class _Work:
     made: dict[str, Codes]
     biases: dict[str, Array] = field(default_factory=dict)
     correctable: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._floats = self.model.clone()
@@ -166,7 +170,8 @@ class _Work:
         """Add a weight's codes, and its bias."""
         choice, bias = self.plan.weights[weight.name], self.correctable.get(weight.name)
         fitted_to = seen if bias is None else seen.centred()
-        self.made[weight.name] = refined(weight, choice, fitted_to, shift=shift)
+        scores = self.scores.get(weight.name)
+        self.made[weight.name] = refined(weight, choice, fitted_to, shift=shift, scores=scores)
         now = self._set(weight.name)
         if bias is not None:
             value = self._values[bias]
@@ -214,7 +219,7 @@ def _save(store: Store, key: Key, made: Mapping[str, Codes], biases: Mapping[str
 def _from_record(saved: Fact) -> Refined:
     made: dict[str, dict[str, Array]] = {name: {} for name in saved.values["weights"]}
     for index, name in enumerate(made):
-        for kind in ("rows", "scale", "column"):
+        for kind in ("rows", "scale", "column", "zero"):
             if f"{index}.{kind}" in saved.arrays:
                 made[name][kind] = saved.arrays[f"{index}.{kind}"]
     biases = {

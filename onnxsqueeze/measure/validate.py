@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
+from onnxsqueeze.config import Provider
 from onnxsqueeze.data.samples import Samples
 from onnxsqueeze.errors import ModelError
-from onnxsqueeze.facts.records import Coverage, Latency, Validation
+from onnxsqueeze.facts.records import Coverage, Fidelity, Latency, Memory, Placed, Validation
 from onnxsqueeze.graph.io import read, size_bytes
 from onnxsqueeze.measure.fidelity import Optimization, fidelity
 from onnxsqueeze.measure.latency import latency
@@ -19,12 +22,27 @@ from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.placement import placement
 from onnxsqueeze.progress import Progress, silent
 from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime.footprint import can_measure, footprint
+from onnxsqueeze.runtime.memory import release
 
 LOADS = 3
 """Times that each model is loaded, in turns; the fastest counts."""
 
+Measured = TypeVar("Measured")
+
 AS_WRITTEN = 8
 """Samples that the graphs are run on as they are written, which is slow and judges nothing."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two files on the same samples, and how they are run."""
+
+    original: Path
+    result: Path
+    samples: Samples
+    threads: int
+    tell: Progress
 
 
 def validate(
@@ -33,16 +51,17 @@ def validate(
     samples: Samples,
     *,
     metric: str = "auto",
-    provider: str = "cpu",
+    on: Sequence[Provider] = (Provider(),),
     threads: int = 1,
     seed: int = 0,
     coverage: tuple[Coverage, ...] = (),
     with_latency: bool = True,
     progress: Progress | None = None,
 ) -> Validation:
-    """Return the result held against the original: fidelity, latency, placement, bytes, load time.
+    """Return the result held against the original, on each provider: all that can be measured.
 
-    Fidelity is measured twice: with sessions as users make them, and on a few samples with
+    That is fidelity, latency, placement, memory, bytes and load time. On the first provider
+    fidelity is measured twice: with sessions as users make them, and on a few samples with
     optimization off, which shows what the graph itself says. ONNX Runtime's own rewriting is the
     difference.
 
@@ -51,61 +70,118 @@ def validate(
         result: File of the result.
         samples: At least one.
         metric: See ``numerics.metrics.metric_named``.
-        provider: Execution provider of everything that is run.
+        on: Execution providers, the one that decides first.
         threads: Threads of each session.
         seed: Seed of the bootstrap.
         coverage: Planned against done, to be part of the record.
-        with_latency: Whether to time the models; without, ``latency`` is empty.
+        with_latency: Whether to time the models and their kernels, and to weigh them in memory.
         progress: Told of each stage and sample.
 
     Raises:
         ModelError: If inputs or outputs of the two differ in name, order, type or rank, or one of
             the models does not load or run.
         DataError: If the metric does not fit the samples or the outputs.
-        ProviderError: If the provider is not there.
+        ProviderError: If a provider is not there, or runs nothing.
+        ValueError: If there is no provider.
     """
+    if not on:
+        raise ValueError("validation needs at least one provider")
+    ort.check_providers(on)
     check_same_interface(original, result)
-    as_run: tuple[tuple[Optimization, Samples], ...] = (
-        ("default", samples),
-        ("off", _spread(samples, AS_WRITTEN)),
-    )
-    fidelities = tuple(
-        fidelity(
-            original,
-            result,
-            some,
-            metric,
-            provider=provider,
-            optimization=optimization,
-            threads=threads,
-            seed=seed,
-            progress=progress,
-        )
-        for optimization, some in as_run
-    )
     tell = progress or silent
+    pair = _Pair(original, result, samples, threads, tell)
+    fidelities = tuple(_fidelities(pair, metric, seed, on))
     timings: tuple[Latency, ...] = ()
+    memory: tuple[Memory, ...] = ()
     if with_latency:
-        tell("latency", 0, 1)
-        timings = (latency(original, result, samples, provider=provider, threads=threads),)
-        tell("latency", 1, 1)
-    tell("placement", 0, 1)
-    placements = placement(original, provider), placement(result, provider)
-    tell("placement", 1, 1)
+        timings = tuple(_each(pair, "latency", on, _latency))
+        memory = tuple(_each(pair, "memory", on, _memory)) if can_measure() else ()
+    where = _placed if with_latency else _placed_untimed
+    placements = tuple(_each(pair, "placement", on, where))
     tell("load time", 0, 1)
-    original_load_ms, result_load_ms = _load_ms(original, result, provider, threads)
+    original_load_ms, result_load_ms = _load_ms(original, result, on[0], threads)
     tell("load time", 1, 1)
     return Validation(
         fidelity=fidelities,
         latency=timings,
-        placement_original=placements[0],
-        placement_result=placements[1],
+        placement_original=placements[0].original,
+        placement_result=placements[0].result,
         coverage=coverage,
         original_bytes=size_bytes(original),
         result_bytes=size_bytes(result),
         original_load_ms=original_load_ms,
         result_load_ms=result_load_ms,
         machine=machine(),
+        placements=placements,
+        memory=memory,
+    )
+
+
+def _fidelities(pair: _Pair, metric: str, seed: int, on: Sequence[Provider]) -> Iterator[Fidelity]:
+    few = _spread(pair.samples, AS_WRITTEN)
+    runs: list[tuple[Provider, Optimization, Samples]] = [
+        (on[0], "default", pair.samples),
+        (on[0], "off", few),
+        *((provider, "default", pair.samples) for provider in on[1:]),
+    ]
+    for provider, optimization, some in runs:
+        release()
+        yield fidelity(
+            pair.original,
+            pair.result,
+            some,
+            metric,
+            provider=provider,
+            optimization=optimization,
+            threads=pair.threads,
+            seed=seed,
+            progress=pair.tell,
+        )
+
+
+def _each(
+    pair: _Pair,
+    stage: str,
+    on: Sequence[Provider],
+    measured: Callable[[_Pair, Provider], Measured],
+) -> Iterator[Measured]:
+    """Yield what is measured on each provider, and tell how far it is."""
+    for number, provider in enumerate(on):
+        release()
+        pair.tell(stage, number, len(on))
+        yield measured(pair, provider)
+        pair.tell(stage, number + 1, len(on))
+
+
+def _latency(pair: _Pair, provider: Provider) -> Latency:
+    return latency(
+        pair.original, pair.result, pair.samples, provider=provider, threads=pair.threads
+    )
+
+
+def _memory(pair: _Pair, provider: Provider) -> Memory:
+    feed, threads = pair.samples[0], pair.threads
+    return Memory(
+        provider=provider.name,
+        original=footprint(pair.original, feed, provider, threads=threads),
+        result=footprint(pair.result, feed, provider, threads=threads),
+    )
+
+
+def _placed(pair: _Pair, provider: Provider) -> Placed:
+    feed, threads = pair.samples[0], pair.threads
+    return Placed(
+        provider=provider.name,
+        original=placement(pair.original, provider, feed, threads=threads),
+        result=placement(pair.result, provider, feed, threads=threads),
+    )
+
+
+def _placed_untimed(pair: _Pair, provider: Provider) -> Placed:
+    return Placed(
+        provider=provider.name,
+        original=placement(pair.original, provider),
+        result=placement(pair.result, provider),
     )
 
 
@@ -116,7 +192,9 @@ def _spread(samples: Samples, count: int) -> Samples:
     return samples.subset(np.linspace(0, len(samples) - 1, count).astype(int))
 
 
-def _load_ms(original: Path, result: Path, provider: str, threads: int) -> tuple[float, float]:
+def _load_ms(
+    original: Path, result: Path, provider: Provider, threads: int
+) -> tuple[float, float]:
     """Return the shortest wall time to make a session of each, in ms."""
     spent: tuple[list[float], list[float]] = ([], [])
     for _ in range(LOADS):

@@ -4,7 +4,7 @@ A score is an array of shape ``(components, 3)`` with the columns ``original``, 
 ``weight``. Summed over samples, the metric of the original is ``original / weight``, that of the
 result is ``(original - lost) / weight``, and the drop is the largest ``lost / |original|`` of the
 components. A lost of infinity says that the result is unusable: its drop is 1. Higher is better in
-every metric.
+every metric but those of language models, whose columns are nats: see ``perplexity``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.numerics.flips import NO_CLASS, background, expected_flips
 from onnxsqueeze.numerics.own_metric import imported, score_own
+from onnxsqueeze.numerics.perplexity import TOKEN_METRICS, Truth
 from onnxsqueeze.numerics.slices import Slices, scales
 
 Array = npt.NDArray[Any]
@@ -34,6 +35,8 @@ COUNTED = ("top1", "accuracy")
 """Metrics that count decisions."""
 FEWEST_LOOKS = 4
 LOOKS_BYTES = 64 * 2**20
+MOST_NAMED = 3
+"""Outputs of one kind up to this are named one by one."""
 CONSTANT = 1e-9
 """An output whose samples differ by less than this part of its energy does not differ."""
 
@@ -50,12 +53,16 @@ class Metric:
         needs_labels: Whether each sample must have a label.
         score: (original's outputs, result's outputs, label) to an array ``(components, 3)``.
         is_counted: Whether decisions are counted, so that few samples may show no loss by luck.
+        truth: (feed, label) to what ``score`` gets in the label's place; None: the label.
+        is_in_nats: Whether the columns are nats, see ``perplexity``.
     """
 
     name: str
     needs_labels: bool
     score: Score
     is_counted: bool = False
+    truth: Truth | None = None
+    is_in_nats: bool = False
 
 
 def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
@@ -77,6 +84,8 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
       labels.
     * ``cosine``: mean cosine with the original's first output of floats, flattened.
     * ``mse``: 1 less the squared error relative to the mean square of that output.
+    * ``perplexity``: of the tokens that follow, and ``divergence`` from the original's
+      distribution of each token, both by their relative rise.
     * ``package.module:function`` is called with (outputs by name, label or None) and returns a
       number, higher is better.
 
@@ -99,10 +108,11 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
             for name, kind in kinds.items()
             if kind == "values"
         }
-        words = ", ".join(
-            f"{output}: {_worded(k, apart.get(output))}" for output, k in kinds.items()
-        )
+        words = ", ".join(_words(kinds, apart))
         return Metric(f"auto ({words})", False, partial(_auto, kinds, behind, means, apart))
+    if name in TOKEN_METRICS:
+        score, truth = TOKEN_METRICS[name]
+        return Metric(name, False, score, truth=truth, is_in_nats=True)
     named: dict[str, Score] = {
         "top1": _top1,
         "accuracy": _accuracy,
@@ -111,7 +121,7 @@ def metric_named(name: str, looks: Iterable[Outputs]) -> Metric:
     }
     if name in named:
         return Metric(name, name == "accuracy", named[name], name in COUNTED)
-    function = imported(name, ("auto", *named))
+    function = imported(name, ("auto", *named, *TOKEN_METRICS))
     return Metric(name, False, partial(score_own, name, function))
 
 
@@ -122,7 +132,8 @@ def output_kinds(looks: Iterable[Outputs]) -> dict[str, Kind]:
     * ``classes``: the last axis is at least 3 wide and every row of it is a distribution (not
       negative, sum 1 within 0.001); or the output is the only one of floats, has shape ``(N, C)``
       with ``C >= 3``, and its rows do not all have length 1 (within 0.01): class scores, and not
-      embeddings.
+      embeddings; or it is at least 3 wide and its name ends in ``logits``, as exporters name the
+      scores of a language model's tokens.
     * ``probabilities``: all values are in [0, 1] (within 0.001), some under and some over
       0.5.
     * ``values``: everything else.
@@ -138,7 +149,24 @@ def output_kinds(looks: Iterable[Outputs]) -> dict[str, Kind]:
             if is_float(array := np.asarray(value)):
                 found.append(_features(_double(array)))
     floats = [name for name, found in seen.items() if found]
-    return {name: _kind(found, only=len(floats) == 1) for name, found in seen.items()}
+    return {
+        name: _kind(found, only=len(floats) == 1, is_named=name.lower().endswith("logits"))
+        for name, found in seen.items()
+    }
+
+
+def _words(kinds: Mapping[str, Kind], apart: Mapping[str, Slices | None]) -> list[str]:
+    """Return what each output holds, in words; of many alike, such as caches, the first."""
+    alike: dict[str, list[str]] = {}
+    for output, kind in kinds.items():
+        alike.setdefault(_worded(kind, apart.get(output)), []).append(output)
+    lines = []
+    for word, named in alike.items():
+        if len(named) > MOST_NAMED:
+            lines.append(f"{named[0]} and {len(named) - 1} more: {word}")
+        else:
+            lines.extend(f"{output}: {word}" for output in named)
+    return lines
 
 
 def _worded(kind: Kind, slices: Slices | None) -> str:
@@ -166,11 +194,11 @@ def _features(y: Array) -> list[bool]:
     ]
 
 
-def _kind(found: list[list[bool]], *, only: bool) -> Kind:
+def _kind(found: list[list[bool]], *, only: bool, is_named: bool) -> Kind:
     if not found:
         return "labels"
     wide, spread, not_flat, not_unit, outside, under, over = np.any(found, axis=0).tolist()
-    if wide and not spread:
+    if wide and (is_named or not spread):
         return "classes"
     if wide and only and not_unit and not not_flat:
         return "classes"

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Criterion = Literal["obs", "l1", "l2", "activation"]
+CRITERIA: tuple[Criterion, ...] = ("obs", "l1", "l2", "activation")
+"""What needs nothing but weights and moments of what they read."""
 
 ROUNDS = 32
 """In each round at most this part of the units that are left goes, those of the least loss."""

@@ -152,11 +152,18 @@ def fitted(moments: Moments, prior: Array, ridge: float) -> Array:
         >>> fitted(moments, np.zeros((1, 2)), ridge=0.5).round(9).tolist()
         [[2.0, 0.0]]
     """
+    plain, towards = _solved(moments, prior, ridge)
+    result: Array = plain + towards
+    return result
+
+
+def _solved(moments: Moments, prior: Array, ridge: float) -> tuple[Array, Array]:
+    """Return ``T(H + λ I)⁻¹`` and ``λ P (H + λ I)⁻¹``, which cost little more than one of them."""
     gram = moments.gram.astype(np.float64)
     lifted = ridged(gram, ridge)
-    target = moments.cross + (lifted[0, 0] - gram[0, 0]) * prior.astype(np.float64)
-    result: Array = np.linalg.solve(lifted, target.T).T
-    return result
+    pulled = (lifted[0, 0] - gram[0, 0]) * prior.astype(np.float64)
+    both = np.linalg.solve(lifted, np.concatenate([moments.cross, pulled]).T).T
+    return both[: len(pulled)], both[len(pulled) :]
 
 
 def refit(fit: Moments, held_out: Moments, cut: Array, *, has_bias: bool) -> Fit:
@@ -177,9 +184,10 @@ def refit(fit: Moments, held_out: Moments, cut: Array, *, has_bias: bool) -> Fit
     few, rest, every = (one.centered() if has_bias else one for one in (fit, held_out, whole))
     best, before = (float("inf"), cut), rest.error(cut)
     least = before
-    for prior in (np.zeros_like(cut), cut):
-        for ridge in ridges(few):
-            error = rest.error(fitted(few, prior, ridge))
+    for ridge in ridges(few):
+        plain, towards = _solved(few, cut, ridge)
+        for prior, weight in ((np.zeros_like(cut), plain), (cut, plain + towards)):
+            error = rest.error(weight)
             if error < least:
                 best, least = (ridge, prior), error
     ridge, prior = best

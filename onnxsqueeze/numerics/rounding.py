@@ -116,6 +116,7 @@ def compensated(
     zeros: Array | None = None,
     *,
     column: Array | None = None,
+    zero: Array | None = None,
     known: Factor | None = None,
 ) -> Array:
     """Return codes, column by column, each column's error made up for in the next ones.
@@ -131,6 +132,7 @@ def compensated(
         bits: Bits per code.
         zeros: True where the code must be zero whatever the value, shape of ``rows``.
         column: Scales of the columns, shape (features,), that go on top of ``scale``.
+        zero: Zero points, shape of ``scale``: a code is worth ``(code − zero) · scale``.
         known: The factor of ``gram``, if it was computed before.
 
     Returns:
@@ -143,7 +145,7 @@ def compensated(
     known = known or factor(gram)
     order, upper = known.order, known.upper
     features = rows.shape[1]
-    low, high = limits(bits)
+    low, high = (side[order] for side in _ends(bits, features, zero))
     # Features first: what one step reads and writes lies together.
     weights = np.ascontiguousarray(rows.T[order], np.float32)
     steps = np.ascontiguousarray(_steps(scale, features, column).T[order])
@@ -153,7 +155,7 @@ def compensated(
         stop = min(start + COLUMNS_AT_ONCE, features)
         errors = np.empty((stop - start, weights.shape[1]), np.float32)
         for k in range(start, stop):
-            code = np.clip(np.rint(weights[k] / steps[k]), low, high)
+            code = np.clip(np.rint(weights[k] / steps[k]), low[k], high[k])
             if free is not None:
                 code *= free[k]
             codes[k] = code
@@ -161,9 +163,9 @@ def compensated(
             weights[k + 1 : stop] -= upper[k, k + 1 : stop, None] * error
             errors[k - start] = error
         weights[stop:] -= upper[start:stop, stop:].T @ errors
-    result = np.empty(rows.shape, code_type(bits))
+    result = np.empty(rows.shape, np.float32)
     result[:, order] = codes.T
-    return result
+    return _above(result, zero).astype(code_type(bits))
 
 
 def descended(
@@ -175,6 +177,7 @@ def descended(
     zeros: Array | None = None,
     *,
     column: Array | None = None,
+    zero: Array | None = None,
     passes: int = 2,
 ) -> Array:
     """Return codes that lose no more: each in turn becomes the best one beside all others.
@@ -183,10 +186,12 @@ def descended(
     ``‖(W − Ŵ) X‖²`` over that code alone. Arguments and result as in ``compensated``.
     """
     features = rows.shape[1]
-    low, high = limits(bits)
+    low, high = _ends(bits, features, zero)
     steps = np.ascontiguousarray(_steps(scale, features, column).T)
     free = None if zeros is None else ~zeros.T
     now = np.ascontiguousarray(codes.T, np.float32)
+    if zero is not None:
+        now -= np.repeat(zero, features // zero.shape[1], axis=1).T
     matrix = gram.astype(np.float32)
     errors = rows.T.astype(np.float32) - now * steps
     for start in [*range(0, features, COLUMNS_AT_ONCE)] * passes:
@@ -194,17 +199,34 @@ def descended(
         pulls = matrix[start:stop] @ errors
         for k in range(start, stop):
             wanted = now[k] + pulls[k - start] / (matrix[k, k] * steps[k])
-            best = np.clip(np.rint(wanted), low, high)
+            best = np.clip(np.rint(wanted), low[k], high[k])
             if free is not None:
                 best *= free[k]
             moved = (best - now[k]) * steps[k]
             now[k] = best
             errors[k] -= moved
             pulls[k - start + 1 :] -= matrix[k + 1 : stop, k, None] * moved
-    return np.ascontiguousarray(now.T).astype(code_type(bits))
+    return _above(np.ascontiguousarray(now.T), zero).astype(code_type(bits))
 
 
 def _steps(scale: Array, features: int, column: Array | None) -> Array:
     """Return the value of one step of each code, float32, shape (rows, features)."""
     steps = np.repeat(scale, features // scale.shape[1], axis=1)
     return steps if column is None else steps * column
+
+
+def _ends(bits: int, features: int, zero: Array | None) -> tuple[Array, Array]:
+    """Return the ends of ``code − zero`` by feature: (features, 1), or (features, rows)."""
+    low, high = limits(bits)
+    if zero is None:
+        return np.full((features, 1), low, np.float32), np.full((features, 1), high, np.float32)
+    wide = np.repeat(zero.astype(np.float32), features // zero.shape[1], axis=1).T
+    return low - wide, high - wide
+
+
+def _above(codes: Array, zero: Array | None) -> Array:
+    """Return ``code − zero`` as codes."""
+    if zero is None:
+        return codes
+    result: Array = codes + np.repeat(zero, codes.shape[1] // zero.shape[1], axis=1)
+    return result

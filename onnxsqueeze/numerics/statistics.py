@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,10 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+_TWO_SIDED_95 = 1.959964
+_POWER_80 = 0.841621
+"""Quantiles of the normal distribution at 97.5% and at 80%."""
+_MOST_SAMPLES = 1e9
 _DRAWN_AT_ONCE = 4_000_000
 """Sample numbers held at a time, 32 MB; the draws do not depend on it."""
 
@@ -120,6 +124,51 @@ def samples_needed(max_drop: float) -> int | None:
     """
     # Rounded first, since 3 / 0.03 is more than 100 by a rounding.
     return math.ceil(round(3.0 / max_drop, 6)) if max_drop > 0 else None
+
+
+def decided(drop: Estimate, max_drop: float) -> Literal["kept", "broken", "undecided"]:
+    """Return whether a budget is kept, at its interval's pessimistic end, or surely is not.
+
+    Example:
+        >>> [decided(Estimate(0.01, 0.0, 0.02), budget) for budget in (0.03, 0.015, -0.01)]
+        ['kept', 'undecided', 'broken']
+    """
+    if drop.high <= max_drop:
+        return "kept"
+    return "broken" if drop.low > max_drop else "undecided"
+
+
+def samples_to_decide(drop: Estimate, samples: int, max_drop: float) -> int | None:
+    """Return how many samples would tell whether a budget is kept; None if no number would.
+
+    The interval of ``n`` samples has a standard error of ``s = (high - low) / (2 * 1.96)``, which
+    falls as ``1 / sqrt(N)``. If the drop is what it seems to be, at a distance ``d`` from the
+    budget, then N samples give an interval on one side of it with a probability of 80% for
+    ``N = n * ((1.96 + 0.84) * s / d)**2``.
+
+    Args:
+        drop: The drop, from ``samples`` samples.
+        samples: Their number.
+        max_drop: The budget.
+
+    Source:
+        Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", section 2.4.
+
+    Example:
+        The interval is as wide as the distance to the budget on either side: that is half of what
+        is needed for even chances, and more for 4 in 5.
+
+        >>> samples_to_decide(Estimate(0.01, 0.0, 0.02), 100, 0.02)
+        205
+        >>> samples_to_decide(Estimate(0.01, 0.0, 0.02), 100, 0.01) is None
+        True
+    """
+    distance = abs(max_drop - drop.value)
+    if not distance:
+        return None
+    error = (drop.high - drop.low) / (2 * _TWO_SIDED_95)
+    needed = samples * ((_TWO_SIDED_95 + _POWER_80) * error / distance) ** 2
+    return max(samples + 1, math.ceil(needed)) if needed <= _MOST_SAMPLES else None
 
 
 def _resampled(lost: FloatArray, whole: FloatArray, seed: int, resamples: int) -> FloatArray:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import onnx_ir as ir
 
 from onnxsqueeze.ops import (
     control,
     elementwise,
+    half,
     linear,
     movement,
     norm,
@@ -14,19 +18,54 @@ from onnxsqueeze.ops import (
     quantize,
     recurrent,
     reduce,
+    torch_control,
+    torch_entrywise,
+    torch_linear,
+    torch_movement,
+    torch_norm,
+    torch_pool,
+    torch_quantize,
+    torch_recurrent,
+    torch_reduce,
+    torch_resize,
 )
-from onnxsqueeze.ops.row import IntegerRole, Row, Shapes, Sources, opset
+from onnxsqueeze.ops.row import IntegerRole, Kernel, Row, Shapes, Sources, opset
 
-OP_TABLE: tuple[Row, ...] = (
-    *linear.ROWS,
-    *norm.ROWS,
-    *elementwise.ROWS,
-    *pool.ROWS,
-    *reduce.ROWS,
-    *movement.ROWS,
-    *recurrent.ROWS,
-    *quantize.ROWS,
-    *control.ROWS,
+_KERNELS: Mapping[str, Kernel] = {
+    **torch_control.KERNELS,
+    **torch_entrywise.KERNELS,
+    **torch_linear.KERNELS,
+    **torch_movement.KERNELS,
+    **torch_norm.KERNELS,
+    **torch_pool.KERNELS,
+    **torch_quantize.KERNELS,
+    **torch_recurrent.KERNELS,
+    **torch_reduce.KERNELS,
+    **torch_resize.KERNELS,
+}
+
+
+def _with_kernel(row: Row) -> Row:
+    if row.domain:
+        return row
+    return replace(row, kernel=_KERNELS.get(row.op_type), wide=row.op_type in half.WIDE)
+
+
+OP_TABLE: tuple[Row, ...] = tuple(
+    map(
+        _with_kernel,
+        (
+            *linear.ROWS,
+            *norm.ROWS,
+            *elementwise.ROWS,
+            *pool.ROWS,
+            *reduce.ROWS,
+            *movement.ROWS,
+            *recurrent.ROWS,
+            *quantize.ROWS,
+            *control.ROWS,
+        ),
+    )
 )
 
 _ROWS: dict[tuple[str, str], tuple[Row, ...]] = {

@@ -6,7 +6,7 @@ Their rows tie nothing and have no grids, so their tensors keep all entries and 
 from __future__ import annotations
 
 from onnxsqueeze.ops.dims import of_shape
-from onnxsqueeze.ops.row import Row
+from onnxsqueeze.ops.row import Row, Scaling
 
 _SINCE = {
     "If": 1,
@@ -27,6 +27,6 @@ _SINCE = {
 }
 
 ROWS = (
-    Row("Shape", sources=of_shape),
+    Row("Shape", sources=of_shape, scaling=lambda _: Scaling(ignored=("data",))),
     *(Row(op_type, since=since) for op_type, since in _SINCE.items()),
 )

@@ -26,7 +26,7 @@ def _same_pads(dim: int, kernel: int, stride: int, *, lower: bool) -> tuple[int,
     return (large, small) if lower else (small, large)
 
 
-def _pads(
+def pads_of(
     node: ir.Node, dims: tuple[int, ...], kernels: tuple[int, ...], strides: tuple[int, ...]
 ) -> list[tuple[int, int]]:
     """Return (begin, end) per spatial axis; ``kernels`` are dims of the dilated kernel."""
@@ -64,7 +64,7 @@ def conv_rows(
     strides = tuple(attribute(node, "strides") or [1] * len(kernel))
     dilations = tuple(attribute(node, "dilations") or [1] * len(kernel))
     spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-    pads = _pads(node, x.shape[2:], spans, strides)
+    pads = pads_of(node, x.shape[2:], spans, strides)
     if any(begin or end for begin, end in pads):
         x = np.pad(x, [(0, 0), (0, 0), *pads])
     windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=spatial)

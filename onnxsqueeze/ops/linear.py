@@ -9,6 +9,7 @@ from onnxsqueeze.ops.axes import broadcast, count, known, rank
 from onnxsqueeze.ops.im2col import conv_rows, drawn
 from onnxsqueeze.ops.row import (
     Array,
+    Blocks,
     Grid,
     Linear,
     Port,
@@ -157,6 +158,14 @@ def _gemm_grid(node: ir.Node) -> Grid | None:
     return Grid(("A", "B"), "own", bias="C", float_output=True)
 
 
+def _gemm_blocks(node: ir.Node) -> Blocks | None:
+    """Read back: ONNX Runtime 1.32 fuses Gemm<transB=0> of plain rows, with a vector or none."""
+    factors = attribute(node, "alpha"), attribute(node, "beta")
+    if attribute(node, "transA") or factors != (1.0, 1.0):
+        return None
+    return Blocks("A", "B", 0 if attribute(node, "transB") else 1, {"transB": 0}, "C")
+
+
 def _gemm_macs(node: ir.Node, shapes: Shapes) -> int:
     if not known(shapes, "A", "Y"):
         return 0
@@ -196,6 +205,10 @@ def _matmul_linear(node: ir.Node) -> Linear | None:
     if rank(node, "B") != 2:
         return None
     return Linear("A", "B", None, "Y", _matmul_matrix, _matmul_tensor, _matmul_rows)
+
+
+def _matmul_blocks(node: ir.Node) -> Blocks | None:
+    return Blocks("A", "B", 1, {}, None) if rank(node, "B") in (None, 2) else None
 
 
 def _matmul_ties(_: ir.Node, shapes: Shapes) -> list[Tie]:
@@ -243,6 +256,7 @@ ROWS = (
         linear=_gemm_linear,
         ties=_gemm_ties,
         grid=_gemm_grid,
+        blocks=_gemm_blocks,
         macs=_gemm_macs,
     ),
     Row(
@@ -251,6 +265,7 @@ ROWS = (
         linear=_matmul_linear,
         ties=_matmul_ties,
         grid=lambda _: Grid(("A", "B"), "own", float_output=True),
+        blocks=_matmul_blocks,
         macs=_matmul_macs,
     ),
 )

@@ -22,6 +22,7 @@ from onnxsqueeze.ops.dims import of_concat, of_first, of_gather, of_slice
 from onnxsqueeze.ops.row import (
     Array,
     Grid,
+    Lookup,
     Port,
     Refit,
     Row,
@@ -29,6 +30,7 @@ from onnxsqueeze.ops.row import (
     Tie,
     WeightPort,
     attribute,
+    homogeneous,
     inputs,
     same,
 )
@@ -203,6 +205,18 @@ def _gather_ties(node: ir.Node, shapes: Shapes) -> list[Tie]:
     return ties + named
 
 
+def _gather_lookup(node: ir.Node) -> Lookup | None:
+    is_rows = rank(node, "data") == 2 and attribute(node, "axis") == 0
+    return Lookup("data", "indices") if is_rows else None
+
+
+def _turns(node: ir.Node) -> tuple[int, ...] | None:
+    ndim, perm = rank(node, "data"), attribute(node, "perm")
+    if perm is not None:
+        return tuple(perm)
+    return None if ndim is None else tuple(reversed(range(ndim)))
+
+
 def _gather_weights(node: ir.Node) -> tuple[WeightPort, ...]:
     """Each entry of the axis that is gathered along keeps its own scale: the rows of a table."""
     ndim = rank(node, "data")
@@ -247,11 +261,35 @@ ROWS = (
         ties=_reshape_ties,
         grid=lambda _: _shared("data"),
         refit=_reshape_refit,
+        scaling=homogeneous("data"),
     ),
-    Row("Flatten", ties=_flatten_ties, grid=lambda _: _shared("input")),
-    Row("Squeeze", ties=_squeeze_ties, grid=lambda _: _shared("data"), sources=of_first),
-    Row("Unsqueeze", ties=_unsqueeze_ties, grid=lambda _: _shared("data"), sources=of_first),
-    Row("Transpose", ties=_transpose_ties, grid=lambda _: _shared("data")),
+    Row(
+        "Flatten",
+        ties=_flatten_ties,
+        grid=lambda _: _shared("input"),
+        scaling=homogeneous("input"),
+    ),
+    Row(
+        "Squeeze",
+        ties=_squeeze_ties,
+        grid=lambda _: _shared("data"),
+        sources=of_first,
+        scaling=homogeneous("data"),
+    ),
+    Row(
+        "Unsqueeze",
+        ties=_unsqueeze_ties,
+        grid=lambda _: _shared("data"),
+        sources=of_first,
+        scaling=homogeneous("data"),
+    ),
+    Row(
+        "Transpose",
+        ties=_transpose_ties,
+        turns=_turns,
+        grid=lambda _: _shared("data"),
+        scaling=homogeneous("data"),
+    ),
     Row(
         "Concat",
         since=4,
@@ -271,6 +309,7 @@ ROWS = (
     Row(
         "Gather",
         weights=_gather_weights,
+        lookup=_gather_lookup,
         ties=_gather_ties,
         grid=lambda _: _shared("data"),
         sources=of_gather,

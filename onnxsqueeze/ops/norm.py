@@ -8,7 +8,17 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnxsqueeze.ops.axes import broadcast, known, passing
-from onnxsqueeze.ops.row import Port, Row, Shapes, Tie, attribute, inputs, outputs, same
+from onnxsqueeze.ops.row import (
+    Port,
+    Row,
+    Scaling,
+    Shapes,
+    Tie,
+    attribute,
+    inputs,
+    outputs,
+    same,
+)
 
 
 def _channel_ties(node: ir.Node, shapes: Shapes) -> list[Tie]:
@@ -62,11 +72,26 @@ def _norm_ties(node: ir.Node, shapes: Shapes) -> list[Tie]:
     return passing(shapes, "input", "output", but=[attribute(node, "axis")])
 
 
+def _channel_scaling(node: ir.Node) -> Scaling | None:
+    """The gain and the shift of a channel; statistics are no results that may be scaled."""
+    if len(outputs(node)) > 1:
+        return None
+    return Scaling(gains=tuple(name for name in inputs(node) if name in _CHANNEL), gain_axis=1)
+
+
+def _layer_scaling(node: ir.Node) -> Scaling | None:
+    if len(outputs(node)) > 1 or attribute(node, "axis") != -1:
+        return None
+    return Scaling(gains=tuple(list(inputs(node))[1:]))
+
+
+_CHANNEL = ("scale", "B")
+
 ROWS = (
-    Row("BatchNormalization", since=9, ties=_batch_ties),
-    Row("InstanceNormalization", since=6, ties=_instance_ties),
-    Row("LayerNormalization", since=17, ties=_layer_ties),
-    Row("RMSNormalization", since=23, ties=_layer_ties),
+    Row("BatchNormalization", since=9, ties=_batch_ties, scaling=_channel_scaling),
+    Row("InstanceNormalization", since=6, ties=_instance_ties, scaling=_channel_scaling),
+    Row("LayerNormalization", since=17, ties=_layer_ties, scaling=_layer_scaling),
+    Row("RMSNormalization", since=23, ties=_layer_ties, scaling=_layer_scaling),
     Row("GroupNormalization", since=21, ties=_group_ties),
     Row("LRN", ties=_local_ties),
     Row("MeanVarianceNormalization", since=9, ties=_variance_ties),

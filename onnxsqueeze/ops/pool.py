@@ -14,6 +14,7 @@ from onnxsqueeze.ops.row import (
     Shapes,
     Tie,
     attribute,
+    homogeneous,
     inputs,
     outputs,
     same,
@@ -127,16 +128,23 @@ def _sample_ties(_: ir.Node, shapes: Shapes) -> list[Tie]:
 
 
 ROWS = (
-    Row("MaxPool", ties=_pool_ties, grid=_max_pool_grid),
-    Row("AveragePool", ties=_pool_ties, grid=lambda _: Grid(("X",), "own"), macs=_pool_macs),
+    Row("MaxPool", ties=_pool_ties, grid=_max_pool_grid, scaling=homogeneous("X")),
+    Row(
+        "AveragePool",
+        ties=_pool_ties,
+        grid=lambda _: Grid(("X",), "own"),
+        macs=_pool_macs,
+        scaling=homogeneous("X"),
+    ),
     Row("LpPool", since=2, ties=_pool_ties),
     Row(
         "GlobalAveragePool",
         ties=_pool_ties,
         grid=lambda _: Grid(("X",), "own"),
         macs=_global_macs,
+        scaling=homogeneous("X"),
     ),
-    Row("GlobalMaxPool", ties=_pool_ties),
+    Row("GlobalMaxPool", ties=_pool_ties, scaling=homogeneous("X")),
     Row("GlobalLpPool", since=2, ties=_pool_ties),
     Row("Resize", since=11, ties=_resize_ties, grid=_resize_grid, refit=_resize_refit),
     Row("Upsample", since=7, ties=_upsample_ties),

@@ -15,6 +15,7 @@ from onnxsqueeze.ops.row import (
     Shapes,
     Tie,
     attribute,
+    homogeneous,
     outputs,
     same,
 )
@@ -80,7 +81,8 @@ def _running_ties(node: ir.Node, shapes: Shapes) -> list[Tie]:
     return [] if axis is None else passing(shapes, "x", "y", but=[int(axis.reshape(-1)[0])])
 
 
-_SUMS = ("ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+_SUMS = ("ReduceL1", "ReduceL2", "ReduceSumSquare")
+_LINEAR = ("ReduceMean", "ReduceSum")
 _OTHERS = ("ReduceLogSum", "ReduceLogSumExp", "ReduceMin", "ReduceProd")
 
 ROWS = (
@@ -91,8 +93,17 @@ ROWS = (
     Row("Hardmax", ties=_rows_ties),
     Row("Hardmax", since=13, ties=_axis_ties),
     *(Row(op_type, ties=_reduce_ties, macs=_reduce_macs) for op_type in _SUMS),
+    *(
+        Row(op_type, ties=_reduce_ties, macs=_reduce_macs, scaling=homogeneous("data"))
+        for op_type in _LINEAR
+    ),
     *(Row(op_type, ties=_reduce_ties) for op_type in _OTHERS),
-    Row("ReduceMax", ties=_reduce_ties, grid=lambda _: Grid(("data",), "same")),
+    Row(
+        "ReduceMax",
+        ties=_reduce_ties,
+        grid=lambda _: Grid(("data",), "same"),
+        scaling=homogeneous("data"),
+    ),
     Row("ArgMax", ties=_search_ties),
     Row("ArgMin", ties=_search_ties),
     Row("TopK", since=10, ties=_top_ties),

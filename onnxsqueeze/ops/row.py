@@ -7,15 +7,18 @@ A row names inputs and outputs by their names in the ONNX schema (``"X"``, ``"W"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
+
+if TYPE_CHECKING:
+    from onnxsqueeze.ops.torch_call import Call
 
 Array = npt.NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -125,8 +128,67 @@ Source = int | Dim | None
 """An entry of a shape: a number, the dim that it is, or None where neither is known."""
 Sources = tuple[Source, ...]
 
+
+@dataclass(frozen=True)
+class Scaling:
+    """What makes an output s times as large along an axis, for any s > 0 per entry.
+
+    Attributes:
+        together: Ports that do so when all of them are s times as large along that axis; a
+            variadic port is named without index.
+        one_of: Ports of which each does so alone.
+        gains: Constant vectors that do so together, while the other inputs stay.
+        gain_axis: Axis of the output that the gains run along.
+        ignored: Ports whose values do not count, only their shapes.
+
+    Source:
+        Positive homogeneity as in Nagel et al. 2019 (arXiv:1906.04721), eq. 2: f(s·x) = s·f(x).
+    """
+
+    together: tuple[str, ...] = ()
+    one_of: tuple[str, ...] = ()
+    gains: tuple[str, ...] = ()
+    gain_axis: int = -1
+    ignored: tuple[str, ...] = ()
+
+
+def homogeneous(*ports: str) -> Callable[[ir.Node], Scaling]:
+    """Return the facet of an operator whose output grows with these inputs together."""
+    return lambda _: Scaling(together=ports)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A product whose kernel reads a matrix as few bits with a scale per block of features.
+
+    Attributes:
+        x: Port of the activation.
+        w: Port of the matrix.
+        axis: Axis of the matrix that is that of the channels.
+        attributes: What the node's attributes become when its weight lies (features, channels).
+        bias: Port of what the kernel adds, which must be one value per channel, or None.
+    """
+
+    x: str
+    w: str
+    axis: int
+    attributes: Mapping[str, int]
+    bias: str | None
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A node that takes whole rows, the entries of axis 0, out of a table with two axes."""
+
+    table: str
+    indices: str
+
+
 IntegerRole = Literal["enter", "leave", "compute"]
 """``enter``: makes integers of floats; ``leave``: floats of integers; ``compute``: on integers."""
+
+Kernel = Callable[["Call"], Sequence[Any]]
+"""From one run of a node to its outputs, as torch tensors."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +212,12 @@ class Row:
             the output are where it is shape arithmetic, or None where not even their count is
             known.
         integers: What the operator is to the integers of a model that is integer already, or None.
+        wide: True if it stays in float32 when the rest of a model computes in float16.
+        kernel: How torch computes it; the functions lie in ``ops/torch_*.py``.
+        scaling: ``node -> Scaling`` or None where this node's output cannot be scaled.
+        blocks: ``node -> Blocks`` or None where no kernel reads a matrix of this node in blocks.
+        lookup: ``node -> Lookup`` or None where this node does not take rows out of a table.
+        turns: ``node -> axes`` of the input in the order of the output's, or None.
     """
 
     op_type: str
@@ -166,6 +234,12 @@ class Row:
         Callable[[ir.Node, Shapes, Callable[[ir.Value], Sources | None]], Sources | None] | None
     ) = None
     integers: IntegerRole | None = None
+    wide: bool = False
+    kernel: Kernel | None = None
+    scaling: Callable[[ir.Node], Scaling | None] | None = None
+    blocks: Callable[[ir.Node], Blocks | None] | None = None
+    lookup: Callable[[ir.Node], Lookup | None] | None = None
+    turns: Callable[[ir.Node], tuple[int, ...] | None] | None = None
 
 
 @cache
@@ -178,6 +252,29 @@ def _schema_ports(
         tuple((parameter.name, parameter.option == variadic) for parameter in side)
         for side in (schema.inputs, schema.outputs)
     )
+
+
+@dataclass(frozen=True)
+class TypedPort:
+    """A port of a schema: the name of its type parameter, or its type, and what it may hold."""
+
+    parameter: str
+    types: frozenset[str]
+
+
+@cache
+def typed_ports(
+    op_type: str, domain: str, version: int
+) -> tuple[tuple[TypedPort, ...], tuple[TypedPort, ...]] | None:
+    """Return inputs and outputs of an operator with their types, or None without a schema."""
+    if not onnx.defs.has(op_type, domain=domain):
+        return None
+    schema = onnx.defs.get_schema(op_type, max_inclusive_version=version, domain=domain)
+    inputs, outputs = (
+        tuple(TypedPort(one.type_str, frozenset(one.types)) for one in side)
+        for side in (schema.inputs, schema.outputs)
+    )
+    return inputs, outputs
 
 
 def _named(

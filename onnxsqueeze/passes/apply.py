@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +15,25 @@ from onnxsqueeze import __version__
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.facts.grams import Gram, Grams, identity
 from onnxsqueeze.facts.records import Change
-from onnxsqueeze.facts.store import Store
+from onnxsqueeze.facts.store import Key, Store
 from onnxsqueeze.graph import edit, walk
 from onnxsqueeze.graph.verify import verify
 from onnxsqueeze.numerics.error import sqnr_db
 from onnxsqueeze.numerics.rounding import Factor
 from onnxsqueeze.passes.change import done
+from onnxsqueeze.passes.insert_blockwise import InsertBlockwisePass
 from onnxsqueeze.passes.insert_dynamic import InsertDynamicPass
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
-from onnxsqueeze.passes.round_weights import Codes, codes, factors, from_arrays, needed
+from onnxsqueeze.passes.round_weights import (
+    Codes,
+    codes,
+    factors,
+    from_arrays,
+    needed,
+    thinned,
+)
 from onnxsqueeze.passes.store_weights import StoreWeightsPass, check_fits
+from onnxsqueeze.passes.to_float16 import ToFloat16Pass
 from onnxsqueeze.passes.widen_half import widen_half
 from onnxsqueeze.plan.types import Plan, WeightChoice
 
@@ -52,6 +62,7 @@ def apply(
     *,
     made: Mapping[str, Codes] | None = None,
     biases: Mapping[str, Array] | None = None,
+    scores: Mapping[str, Array] | None = None,
     store: Store | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Applied:
@@ -63,6 +74,7 @@ def apply(
         grams: Gram matrices by weight; needed where the plan says ``compensated``.
         made: Codes of weights that were rounded before, by name; the others are rounded here.
         biases: New values of initializers that are added to products, by name.
+        scores: What single weights are worth, by name, where their choice says so.
         store: Where rounded weights are kept and found again.
         progress: Called with (done, all) of the weights to be rounded.
 
@@ -74,7 +86,7 @@ def apply(
     given = {name: made[name] for name in plan.weights if name in made} if made else {}
     others = {name: one for name, one in plan.weights.items() if name not in given}
     left = plan.model_copy(update={"weights": others})
-    every = {**given, **rounded(left, model, grams, store=store, progress=progress)}
+    every = {**given, **rounded(left, model, grams, scores=scores, store=store, progress=progress)}
     copy = carried_out(plan, model, every, biases)
     return Applied(copy, tuple(_changes(plan)), _quality(plan, model, every))
 
@@ -105,9 +117,14 @@ def carried_out(
     for one in (
         InsertDynamicPass(plan, every),
         InsertQdqPass(plan, every),
-        StoreWeightsPass(plan, every),
+        InsertBlockwisePass(plan, every),
     ):
         copy = one(copy).model
+    there = {value.name for _, value in walk.initializers(copy)}
+    left = {name: choice for name, choice in plan.weights.items() if name in there}
+    copy = StoreWeightsPass(plan.model_copy(update={"weights": left}), every)(copy).model
+    if plan.compute == "float16":
+        copy = ToFloat16Pass()(copy).model
     verify(copy)
     return copy
 
@@ -128,6 +145,7 @@ def rounded(
     model: ir.Model,
     grams: Mapping[str, Gram],
     *,
+    scores: Mapping[str, Array] | None = None,
     store: Store | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Codes]:
@@ -147,8 +165,15 @@ def rounded(
             found[name] = from_arrays(saved.arrays)
         else:
             gram = grams.get(name) if choice.rounding == "compensated" else None
-            known = None if gram is None else _factors(grams, name, gram, store)
-            found[name] = _coded(name, tensor.numpy(), choice, gram, known)
+            known = None
+            if gram is not None and choice.form not in ("float", "float16"):
+                known = _factors(grams, name, gram, store)
+            with _told(name, tensor, choice):
+                weight, thin = tensor.numpy(), None
+                worth = (scores or {}).get(name)
+                if choice.prunes and store is not None:
+                    thin = _thin(weight, choice, gram, worth, store, key)
+                found[name] = codes(weight, choice, gram, known=known, thin=thin, scores=worth)
             if store is not None:
                 store.put("codes", key, {}, found[name].arrays())
         if progress is not None:
@@ -176,20 +201,36 @@ def _factors(
     return tuple(Factor(order, upper) for order, upper in pairs)
 
 
-def _coded(
-    name: str,
+def _thin(
     weight: Array,
     choice: WeightChoice,
     gram: Gram | None,
-    known: tuple[Factor, ...] | None,
-) -> Codes:
+    scores: Array | None,
+    store: Store,
+    key: Key,
+) -> Array:
+    """Return the weight with its zeros, kept on disk: every form of it is made of the same."""
+    fields = {"axis", "rounding", "prune_below", "sparsity", "pattern", "shrink", "importance"}
+    same = {**key, "choice": choice.model_dump(include=fields)}
+    saved = store.get("thin", same)
+    if saved is None:
+        rows = thinned(weight.astype(np.float32), choice, gram, scores=scores)
+        saved = store.put("thin", same, {}, {"rows": rows})
+    return np.asarray(saved.arrays["rows"])
+
+
+@contextmanager
+def _told(name: str, tensor: ir.TensorProtocol, choice: WeightChoice) -> Iterator[None]:
+    """Raise what a weight has against its choice as PlanError, with the weight's name."""
     try:
-        return codes(weight, choice, gram, known=known)
+        yield
     except ValueError as error:
         raise PlanError(
-            f"weight {name!r} of shape {list(weight.shape)} cannot be stored as planned: {error}\n"
+            f"weight {name!r} of shape {list(tensor.shape.numpy())} cannot be stored "
+            f"as planned: {error}\n"
             f"  Planned: {choice.form}, {choice.bits} bits, axis {choice.axis}, "
-            f"block {choice.block}.\n  Make a plan for this model: onnxsqueeze plan MODEL"
+            f"block {choice.block}, pattern {choice.pattern}.\n"
+            "  Make a plan for this model: onnxsqueeze plan MODEL"
         ) from error
 
 
@@ -201,6 +242,7 @@ def _key(
         "model": plan.model_sha256,
         "version": __version__,
         "units": {group: choice.kept for group, choice in plan.units.items()},
+        "scalings": {tensor: choice.steps for tensor, choice in plan.scalings.items()},
         "refit": plan.refit,
         "weight": name,
         "choice": choice.model_dump(exclude={"reason", "masked"}),
@@ -211,7 +253,7 @@ def _key(
 def _changes(plan: Plan) -> list[Change]:
     changes = []
     for name, choice in plan.weights.items():
-        if choice.form != "float" or choice.prune_below is not None:
+        if choice.form != "float" or choice.prunes:
             after = f"{choice.form}, {choice.bits} bits" + (
                 ", zeros masked" if choice.masked else ""
             )

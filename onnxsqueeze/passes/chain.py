@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -47,12 +47,19 @@ class Chain:
         return self._shared[key]
 
     def op(
-        self, kind: str, inputs: list[ir.Value], attributes: Mapping[str, Any] | None = None
+        self,
+        kind: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
     ) -> ir.Value:
         """Add a node and return its output."""
         name = walk.unused_name(f"{self.name}.{len(self.nodes)}", self.taken)
         output = ir.Value(name=name)
-        node = ir.node(kind, inputs, _plain(attributes), outputs=[output], name=name)
+        node = ir.node(
+            kind, inputs, _plain(attributes), domain=domain, outputs=[output], name=name
+        )
         self.nodes.append(node)
         return output
 

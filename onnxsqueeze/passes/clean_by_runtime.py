@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnxsqueeze.analysis.integers import integer_weights
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.graph import edit, io, walk
+from onnxsqueeze.graph.mapped import inlined
 from onnxsqueeze.ops import integer_role
 from onnxsqueeze.passes.change import done, left_alone
 from onnxsqueeze.passes.make_constants import lift_constants
@@ -40,7 +41,7 @@ def clean_by_runtime(model: ir.Model) -> tuple[Change, ...]:
     if io.weight_bytes(model) > io.LARGEST_FILE_BYTES:
         reason = "its weights are too many for the one file that it would be written to"
         return (left_alone("clean by runtime", "model", f"{before} nodes", reason),)
-    with io.inlined(model):
+    with inlined(model):
         cleaned = ort.optimized(model, "basic")
     if _outline(cleaned) == _outline(model):
         return ()

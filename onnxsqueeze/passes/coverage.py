@@ -30,9 +30,19 @@ DYNAMIC_KERNELS = frozenset(
     {("com.microsoft", "DynamicQuantizeMatMul"), ("com.microsoft", "MatMulIntegerToFloat")}
 )
 
+# What it makes of a product of a weight in blocks, and of what looks rows up in one.
+BLOCK_KERNELS = frozenset(
+    {
+        ("com.microsoft", "MatMulNBits"),
+        ("com.microsoft", "GatherBlockQuantized"),
+        ("", "Gather"),
+    }
+)
+
 KERNELS: Mapping[str, frozenset[tuple[str, str]]] = {
     "qdq": INTEGER_KERNELS,
     "dynamic": DYNAMIC_KERNELS,
+    "blockwise": BLOCK_KERNELS,
 }
 """The kernels of each form of integers."""
 
@@ -46,7 +56,8 @@ def coverage(plan: Plan, result: Path) -> tuple[Coverage, ...]:
     missing is named with the operators that read it instead.
 
     Only names tie the two graphs: everything made of weight ``w`` is called ``w.something``. In a
-    portable plan stored weights are computed at every run, as asked for, so they are left out.
+    portable plan stored weights are computed at every run, as asked for, so they are left out, and
+    so is ``qdq`` on grids that only other engines have kernels for.
 
     Args:
         plan: The plan that ``result`` was made by.
@@ -57,7 +68,9 @@ def coverage(plan: Plan, result: Path) -> tuple[Coverage, ...]:
     """
     forms: dict[str, list[str]] = {}
     for name, choice in plan.weights.items():
-        if choice.form != "float" and not (plan.portable and choice.form not in KERNELS):
+        is_elsewhere = choice.form == "qdq" and plan.grid != "affine"
+        is_computed = plan.portable and choice.form not in KERNELS
+        if choice.form != "float" and not is_elsewhere and not is_computed:
             forms.setdefault(choice.form, []).append(name)
     if not forms:
         return ()

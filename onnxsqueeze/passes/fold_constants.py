@@ -21,12 +21,12 @@ _STORED_BITS = 8  # integers of at most so many bits are stored weights, but for
 _FEW = 64
 
 
-def fold_constants(model: ir.Model) -> tuple[Change, ...]:
+def fold_constants(model: ir.Model, most_bytes: int | None = None) -> tuple[Change, ...]:
     """Replace nodes on initializers by their results, computed by ONNX Runtime.
 
     Left alone: what would store more bytes than it frees (a Cast from float16, an Expand, a result
     of a weight that others read too), stored integer weights, random numbers, other domains, nodes
-    with subgraphs, and outputs of a graph.
+    with subgraphs, and outputs of a graph; with ``most_bytes``, nodes that read more.
     """
     folded, changes = [], []
     for graph in list(walk.graphs(model)):
@@ -35,7 +35,7 @@ def fold_constants(model: ir.Model) -> tuple[Change, ...]:
         for node in list(graph):
             if not _may_fold(node):
                 continue
-            results = _results(node)
+            results = _too_large(node, most_bytes) or _results(node)
             if isinstance(results, str):
                 changes.append(left_alone(STEP, str(node.outputs[0].name), node.op_type, results))
                 continue
@@ -44,6 +44,15 @@ def fold_constants(model: ir.Model) -> tuple[Change, ...]:
     if folded:
         changes.append(done(STEP, listed(folded), f"{len(folded)} node(s)", "their results"))
     return tuple(changes)
+
+
+def _too_large(node: ir.Node, most_bytes: int | None) -> str:
+    read = sum(
+        v.const_value.nbytes for v in node.inputs if v is not None and v.const_value is not None
+    )
+    if most_bytes is None or read <= most_bytes:
+        return ""
+    return f"it reads {read} bytes, and its result would be held in memory"
 
 
 def _may_fold(node: ir.Node) -> bool:

@@ -13,7 +13,7 @@ from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.analysis.regions import Joint
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.edit import add_initializer, insert_behind, shaped_like
-from onnxsqueeze.numerics.grid import as_rows, from_rows, max_scale, to_grid
+from onnxsqueeze.numerics.grid import as_rows, from_grid, from_rows, max_scale, to_grid
 from onnxsqueeze.numerics.pairs import paired_scale, partners
 from onnxsqueeze.passes.qdq_checks import grid_tensors, planned_candidates, planned_joints
 from onnxsqueeze.passes.round_weights import Codes, pruned
@@ -28,12 +28,14 @@ LARGEST_BIAS_CODE = 2**28
 """Largest magnitude of a bias code: int32 with room for the sum that it is added to."""
 
 
-def activation_grid(low: float, high: float) -> tuple[Array, Array]:
-    """Return scale (float32, shape ()) and zero point (uint8, shape ()) of an activation's grid.
+def activation_grid(
+    low: float, high: float, kind: type[np.uint8 | np.uint16] = np.uint8
+) -> tuple[Array, Array]:
+    """Return scale (float32, shape ()) and zero point (of ``kind``, shape ()) of a grid.
 
-    The scale is the smallest for which both ends lie between codes 0 and 255 when zero has a code
-    of its own: ``scale = max(high / (255 − zero), −low / zero)``. The range is widened to hold
-    zero. The ends are met up to the rounding of the scale to float32.
+    The scale is the smallest for which both ends lie between codes 0 and the largest when zero has
+    a code of its own: ``scale = max(high / (largest − zero), −low / zero)``. The range is widened
+    to hold zero. The ends are met up to the rounding of the scale to float32.
 
     Raises:
         ValueError: If an end is not finite or the ends are the wrong way round.
@@ -52,12 +54,30 @@ def activation_grid(low: float, high: float) -> tuple[Array, Array]:
         raise ValueError(f"range [{low}, {high}] is not finite or is empty")
     low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
-        return np.array(1, np.float32), np.array(0, np.uint8)
-    zero = min(max(round(-low / (high - low) * 255), int(low < 0)), 255 - int(high > 0))
-    widths = [high / (255 - zero)] if high > 0 else []
+        return np.array(1, np.float32), np.array(0, kind)
+    largest = int(np.iinfo(kind).max)
+    zero = min(max(round(-low / (high - low) * largest), int(low < 0)), largest - int(high > 0))
+    widths = [high / (largest - zero)] if high > 0 else []
     widths += [-low / zero] if low < 0 else []
     smallest = float(np.finfo(np.float32).tiny)
-    return np.array(max(*widths, smallest), np.float32), np.array(zero, np.uint8)
+    return np.array(max(*widths, smallest), np.float32), np.array(zero, kind)
+
+
+def symmetric_grid(low: float, high: float) -> tuple[Array, Array]:
+    """Return scale (float32, shape ()) and zero point (int8, 0) of a grid from -127 to 127.
+
+    Raises:
+        ValueError: If an end is not finite or the ends are the wrong way round.
+
+    Example:
+        >>> scale, zero = symmetric_grid(-1.0, 254.0)
+        >>> float(scale), int(zero)
+        (2.0, 0)
+    """
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+        raise ValueError(f"range [{low}, {high}] is not finite or is empty")
+    scale = max(abs(low), abs(high)) / 127 or 1.0
+    return np.array(max(scale, np.finfo(np.float32).tiny), np.float32), np.array(0, np.int8)
 
 
 class InsertQdqPass(ir.passes.InPlacePass):
@@ -69,7 +89,8 @@ class InsertQdqPass(ir.passes.InPlacePass):
     go on reading floats, unless the tensor closes a planned node, because then the kernel writes
     integers only. Weights are stored per channel as uint8 around 128, or as int8 where the plan
     says so, and biases as int32 at scale x·w, one copy for each node that reads them. Scales of
-    channels so dead that the bias would not fit are raised.
+    channels so dead that the bias would not fit are raised. On symmetric grids activations are
+    int8 around 0, and biases stay float; on wide ones they are uint16.
 
     Decides nothing: which weights and which ranges come from the plan.
     Leaves alone: nodes of subgraphs and functions, and weights of other forms.
@@ -97,7 +118,7 @@ class InsertQdqPass(ir.passes.InPlacePass):
             stored = self._stored(model, one, grids[one.x][0])
             kind = self.plan.weights[one.weight].codes
             _store_weight(model.graph, by_output[one.y], one, stored, kind, taken)
-            if one.bias is not None:
+            if one.bias is not None and self.plan.grid != "symmetric":
                 scales = grids[one.x][0] * stored.scale[:, 0]
                 _store_bias(model.graph, by_output[one.bias_reader], one.bias, scales, taken)
         _quantize_activations(model, planned, joined, grids, taken)
@@ -106,7 +127,10 @@ class InsertQdqPass(ir.passes.InPlacePass):
 
     def _grid(self, name: str) -> tuple[Array, Array]:
         choice = self.plan.activations[name]
-        return activation_grid(choice.low, choice.high)
+        if self.plan.grid == "symmetric":
+            return symmetric_grid(choice.low, choice.high)
+        kind = np.uint16 if self.plan.grid == "wide" else np.uint8
+        return activation_grid(choice.low, choice.high, kind)
 
     def _stored(self, model: ir.Model, one: Candidate, x_scale: Array) -> Codes:
         """Return codes and scales of a weight; given codes stay where the given scale does."""
@@ -117,6 +141,8 @@ class InsertQdqPass(ir.passes.InPlacePass):
         bias = None if one.bias is None else _floats(model.graph, one.bias)
         floor = _scale_floor(bias, x_scale, one.channels)[:, np.newaxis]
         scale = np.maximum(wanted.scale, floor).astype(np.float32)
+        if choice.is_fitted:  # what was given stands for other values than the weight's own
+            rows = from_grid(wanted.rows, wanted.scale)
         codes = to_grid(rows, scale, choice.bits)  # of larger scales: pairs stay within theirs
         return Codes(np.where(scale == wanted.scale, wanted.rows, codes), scale)
 
@@ -250,7 +276,10 @@ def on_grid(
     ]
     q, dq = (
         shaped_like(value, f"{value.name}.{part}", dtype, taken)
-        for part, dtype in (("q", ir.DataType.UINT8), ("dq", ir.DataType.FLOAT))
+        for part, dtype in (
+            ("q", ir.DataType.from_numpy(grid[1].dtype)),
+            ("dq", ir.DataType.FLOAT),
+        )
     )
     nodes = [
         ir.node("QuantizeLinear", [value, *ends], outputs=[q], name=str(q.name)),

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.graph import walk
+from onnxsqueeze.graph.mapped import release
 from onnxsqueeze.ops import integer_role
 from onnxsqueeze.passes.change import done
 
@@ -33,9 +34,9 @@ def merge_duplicates(model: ir.Model) -> tuple[Change, ...]:
     for kind, members in by_size.items():
         if len(members) > 1:
             for graph, value in members:
-                if _is_uniform(value):
-                    continue
-                groups[(*kind, _digest(value))].append((graph, value))
+                if not _is_uniform(value):
+                    groups[(*kind, _digest(value))].append((graph, value))
+                release(value.const_value)
     merged, saved = 0, 0
     for twins in groups.values():
         if len(twins) > 1:

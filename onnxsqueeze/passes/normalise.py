@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,39 +16,7 @@ from onnxsqueeze.graph import io
 from onnxsqueeze.graph.verify import verify, verify_structure
 from onnxsqueeze.passes import equivalence
 from onnxsqueeze.passes.change import undone
-from onnxsqueeze.passes.clean_by_runtime import clean_by_runtime
-from onnxsqueeze.passes.fold_batch_norm import fold_batch_norm
-from onnxsqueeze.passes.fold_constants import fold_constants
-from onnxsqueeze.passes.fold_scale import fold_scale
-from onnxsqueeze.passes.make_constants import fix_defaults, inline_functions, lift_constants
-from onnxsqueeze.passes.merge_duplicates import merge_duplicates
-from onnxsqueeze.passes.remove_dead import remove_dead, trim_opsets
-from onnxsqueeze.passes.remove_no_ops import remove_no_ops
-from onnxsqueeze.passes.unique_names import unique_names
-from onnxsqueeze.passes.upgrade_opset import upgrade_opset
-
-Step = Callable[[ir.Model], tuple[Change, ...]]
-
-STEPS: tuple[Step, ...] = (
-    inline_functions,
-    fix_defaults,
-    lift_constants,
-    remove_dead,
-    unique_names,
-    merge_duplicates,
-    upgrade_opset,
-    clean_by_runtime,
-    lift_constants,
-    remove_no_ops,
-    fold_constants,
-    fold_scale,  # a bias before a normalization would hide it
-    fold_batch_norm,
-    fold_scale,  # a scale after one
-    remove_dead,
-    merge_duplicates,
-    trim_opsets,
-    unique_names,
-)
+from onnxsqueeze.passes.clean_steps import LARGE_STEPS, STEPS, Step, step_name
 
 MAX_GROWTH = 0.01
 MAX_GROWTH_BYTES = 1024
@@ -82,7 +50,12 @@ class Normalised:
     sha256: str
 
 
-def normalise(path: Path, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Normalised:
+def normalise(
+    path: Path,
+    feeds: Sequence[Mapping[str, npt.NDArray[Any]]],
+    *,
+    large: ir.Model | None = None,
+) -> Normalised:
     """Return the cleaned model of a file: same inputs, outputs and results, fewer nodes.
 
     Every step is held to the original on the first feed with ONNX Runtime's optimization off, and
@@ -91,18 +64,28 @@ def normalise(path: Path, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> No
     the full check after each. A step that fails a check, raises, or makes the file larger is
     undone.
 
+    A large model is held to the original only after all steps, and after each only if that fails;
+    steps that write weights anew are left out, and one session at a time is in memory.
+
+    Args:
+        path: The file.
+        feeds: What the two are compared on.
+        large: The model of the file with all large weights in external data, where they shall
+            stay; None for a model of any other size.
+
     Raises:
         ModelError: If the file cannot be read, or the model does not run on the feeds.
         ValueError: If there are no feeds.
     """
     if not feeds:
         raise ValueError("at least one feed is needed to check that the model stays the same")
-    original = io.read(path)
+    original = io.read(path) if large is None else large
     reference = equivalence.reference(path, feeds)
-    first = equivalence.first_only(reference)
-    model, changes = _run_steps(original, first)
+    steps = STEPS if large is None else LARGE_STEPS
+    first = equivalence.first_only(reference) if large is None else None
+    model, changes = _run_steps(original, first, steps)
     if equivalence.difference(reference, equivalence.source(model)[0]):
-        model, changes = _run_steps(original, reference)
+        model, changes = _run_steps(original, reference, steps)
     _verify(original, model)
     return Normalised(model, changes, io.fingerprint(path))
 
@@ -121,13 +104,13 @@ def _verify(original: ir.Model, model: ir.Model) -> None:
 
 
 def _run_steps(
-    original: ir.Model, reference: equivalence.Reference
+    original: ir.Model, reference: equivalence.Reference | None, steps: Sequence[Step]
 ) -> tuple[ir.Model, tuple[Change, ...]]:
     model, changes = original.clone(), list[Change]()
     _, size = equivalence.source(model)
-    for step in STEPS:
+    for step in steps:
         before = model.clone()
-        name = step.__name__.replace("_", " ")
+        name = step_name(step)
         try:
             made = step(model)
             if not any(change.outcome == "done" for change in made):
@@ -136,7 +119,9 @@ def _run_steps(
                 continue
             equivalence.restore_interface(original, model)
             source, new_size = equivalence.source(model)
-            reason = _growth(size, new_size) or equivalence.difference(reference, source)
+            reason = _growth(size, new_size)
+            if reference is not None:
+                reason = reason or equivalence.difference(reference, source)
         except _STEP_ERRORS as error:
             made, reason = (), f"it failed: {_first_line(error)}"
         if reason:

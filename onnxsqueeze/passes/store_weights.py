@@ -6,7 +6,8 @@ it loads the model, and the kernels see the same float weights as before:
 * ``float16``: Cast
 * ``stored``: Cast · scale · column's scale, with blocks between two Reshapes; codes of other
   widths than 8 and 4 bits are put together from planes (numerics/planes.py) first
-* ``masked``: the values that are not zero are gathered to the places that a bit mask names, first
+* ``masked``: the values that are not zero are gathered to the places that a bit mask names, first;
+  where the plan asks for standard sparse initializers, the weight is only marked (graph/sparse.py)
 
 A DequantizeLinear is not folded but runs at every inference; it is written only where the plan
 asks for portable spelling.
@@ -23,10 +24,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsqueeze.errors import PlanError
-from onnxsqueeze.graph import edit, walk
+from onnxsqueeze.graph import edit, sparse, walk
 from onnxsqueeze.numerics.grid import from_rows
 from onnxsqueeze.passes.chain import Chain
-from onnxsqueeze.passes.round_weights import Codes, pruned
+from onnxsqueeze.passes.round_weights import Codes, codes, pruned
 from onnxsqueeze.plan.types import INTEGER_FORMS, Plan, WeightChoice
 
 Array = npt.NDArray[Any]
@@ -59,12 +60,14 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         check_fits(self.plan, stored, places)
         for name, choice in stored.items():
             graph, value = places[name]
-            if choice.form == "float" and not choice.masked and choice.prune_below is None:
+            if choice.form == "float" and not choice.masked and not choice.prunes:
                 continue
             chain = Chain(graph, name, taken, shared)
             output = self._stored(chain, value, choice)
             if output is None:
-                modified = _set_pruned(value, choice) or modified
+                if choice.masked:
+                    sparse.mark(value)
+                modified = _set_pruned(value, self._thin(value, choice)) or modified
                 continue
             modified = True
             output.shape, output.type = value.shape, value.type
@@ -77,27 +80,36 @@ class StoreWeightsPass(ir.passes.InPlacePass):
         assert value.dtype is not None
         name, dtype = value.name or "", value.dtype
         if choice.form == "stored":
-            codes = self.codes[name]
+            stored = self.codes[name]
             shape = tuple(value.const_value.shape.numpy())
             portable = self.plan.portable and not choice.masked
             spell = _dequantized if portable else _restored
-            wide = spell(chain, codes, choice, shape)
+            wide = spell(chain, stored, choice, shape)
             # Scales of small weights are not normal numbers in float16.
             is_wide = dtype == ir.DataType.FLOAT
             return wide if is_wide else chain.op("Cast", [wide], {"to": dtype})
-        weight = pruned(value.const_value.numpy(), choice.prune_below)
+        weight = self._thin(value, choice)
         if choice.form == "float16":
             half = weight.astype(np.float16)
             kept = chain.masked(half) if choice.masked else chain.constant("half", half)
             return chain.op("Cast", [kept], {"to": dtype})
-        return chain.masked(weight) if choice.masked else None
+        is_chain = choice.masked and self.plan.zeros == "mask"
+        return chain.masked(weight) if is_chain else None
+
+    def _thin(self, value: ir.Value, choice: WeightChoice) -> Array:
+        """Return a weight that stays float, in its own type, with its zeros."""
+        assert value.const_value is not None  # ONNX: an initializer has a value
+        weight: Array = value.const_value.numpy()
+        if not choice.is_fitted:
+            return pruned(weight, choice.prune_below)
+        given = self.codes.get(value.name or "") or codes(weight, choice, None)
+        return given.values(weight.shape, choice.axis).astype(weight.dtype)
 
 
-def _set_pruned(value: ir.Value, choice: WeightChoice) -> bool:
+def _set_pruned(value: ir.Value, after: Array) -> bool:
     """Prune a weight in place; return whether that changed any value."""
     assert value.const_value is not None  # ONNX: an initializer has a value
     before = value.const_value.numpy()
-    after = pruned(before, choice.prune_below)
     if np.array_equal(before, after):
         return False
     edit.set_value(value, after)

@@ -8,22 +8,33 @@ from collections.abc import Mapping, Sequence
 from onnxsqueeze.config import Limits
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.plan.forms import Form, forms
-from onnxsqueeze.plan.types import WeightChoice
+from onnxsqueeze.plan.sparsity import Thinning, why_not_thinned
+from onnxsqueeze.plan.types import WeightChoice, Zeros
 
 
 def choose(
-    weights: Sequence[WeightFacts], damage_limit: float, limits: Limits
+    weights: Sequence[WeightFacts],
+    damage_limit: float,
+    limits: Limits,
+    thinned: Mapping[str, Thinning] | None = None,
+    zeros: Zeros = "mask",
 ) -> dict[str, WeightChoice]:
     """Return a form for each weight: the fewest bytes for a sum of expected damages.
 
     All weights start in their smallest form; the step to a milder form that takes most damage
     away per byte is taken until the sum is within the limit. This is the Lagrangian solution on
-    the convex hull of each weight's (bytes, damage) points, and off it by at most one step.
+    the convex hull of each weight's (bytes, damage) points, and off it by at most one step. What
+    ``thinned`` weights give up is not part of the damage: it is the same in every form.
 
     Source:
         Shoham and Gersho 1988, "Efficient bit allocation for an arbitrary set of quantizers".
     """
-    options = {weight.name: _hull(forms(weight, limits)) for weight in weights}
+    thinned = thinned or {}
+    gone = {name: one.fraction for name, one in thinned.items()}
+    options = {
+        weight.name: _hull(forms(weight, limits, gone.get(weight.name, 0.0), zeros))
+        for weight in weights
+    }
     taken = dict.fromkeys(options, 0)
     total = sum(option[0].damage for option in options.values())
     steps = [(_rate(option, 0), name) for name, option in options.items() if len(option) > 1]
@@ -36,7 +47,9 @@ def choose(
         if at + 2 < len(options[name]):
             heapq.heappush(steps, (_rate(options[name], at + 1), name))
     return {
-        weight.name: _choice(weight, options[weight.name][taken[weight.name]], limits)
+        weight.name: _choice(
+            weight, options[weight.name][taken[weight.name]], limits, thinned.get(weight.name)
+        )
         for weight in weights
     }
 
@@ -57,21 +70,45 @@ def _hull(options: Sequence[Form]) -> list[Form]:
     return hull
 
 
-def _choice(weight: WeightFacts, form: Form, limits: Limits) -> WeightChoice:
-    kept = limits.is_kept(weight.name, weight.node)
+def _choice(
+    weight: WeightFacts, form: Form, limits: Limits, thin: Thinning | None
+) -> WeightChoice:
+    kept = limits.is_kept(weight.name, weight.node) or weight.not_finite > 0
+    below = None if kept or thin is not None else limits.prune_below
+    makes_zeros = thin is not None or (below is not None and weight.zeros > 0)
+    is_fitted = weight.rows > 0 and (form.form == "stored" or makes_zeros)
     return WeightChoice.model_validate(
         {
             "form": form.form,
             "bits": form.bits,
-            "axis": weight.axis if form.form == "stored" else None,
+            "axis": weight.axis if form.form == "stored" or makes_zeros else None,
             "block": form.block,
             "columns": form.columns,
-            "rounding": "compensated" if form.form == "stored" and weight.rows else "nearest",
-            "prune_below": None if kept or weight.not_finite else limits.prune_below,
+            "rounding": "compensated" if is_fitted else "nearest",
+            "prune_below": below,
+            **_zeros(thin, limits),
             "masked": form.masked,
-            "reason": _reason(weight, form, limits),
+            "reason": _reason(weight, form, limits) + _thin_words(weight, form, limits, thin),
         }
     )
+
+
+def _zeros(thin: Thinning | None, limits: Limits) -> dict[str, object]:
+    if thin is None:
+        return {}
+    amount = {"sparsity": thin.fraction} if thin.pattern is None else {"pattern": thin.pattern}
+    return {**amount, "shrink": limits.shrink, "importance": limits.importance}
+
+
+def _thin_words(weight: WeightFacts, form: Form, limits: Limits, thin: Thinning | None) -> str:
+    """Return what a reason adds where a part of the single weights was asked to go."""
+    if thin is None:
+        why = why_not_thinned(weight, limits) if limits.is_sparse else None
+        return "" if why is None else f"; no sparsity: {why}"
+    what = thin.pattern or f"{thin.fraction:.0%}"
+    loss = f", about {thin.damage:.2g} of the output's energy" if thin.damage else ""
+    place = "not stored" if form.masked else "saving no bytes in this form"
+    return f"; sparsity {what}{loss}, zeros {place}"
 
 
 def _reason(weight: WeightFacts, form: Form, limits: Limits) -> str:

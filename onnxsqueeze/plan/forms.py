@@ -8,13 +8,15 @@ from onnxsqueeze.config import Limits
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.numerics.error import at_bits
 from onnxsqueeze.numerics.planes import planes
-from onnxsqueeze.plan.types import MASKED_WIDTHS
+from onnxsqueeze.plan.types import MASKED_WIDTHS, Zeros
 
 FLOAT16_LARGEST = 65504.0
 NODE_BYTES = 90
 """What one restoring node takes in the file: operator, attributes, and three names."""
 MOST_BITS_IN_BLOCKS = 5
 """With more bits than this, more scales cost more bytes than another bit."""
+INDEX_BYTES = 8
+"""What the place of a value takes in a sparse initializer."""
 MASK_NODES = 10
 """Nodes that spread the values that are not zero over the places that a bit mask names."""
 MOST_DAMAGE = 1e6
@@ -46,13 +48,25 @@ class Form:
     damage: float
 
 
-def forms(weight: WeightFacts, limits: Limits) -> tuple[Form, ...]:
+def forms(
+    weight: WeightFacts, limits: Limits, thinned: float = 0.0, zeros: Zeros = "mask"
+) -> tuple[Form, ...]:
     """Return the forms that a weight may take under the limits, smallest first.
 
     ``float`` is always among them; a form that is no smaller than a less damaging one is left out.
+
+    Args:
+        weight: What is known of it.
+        limits: What must not be done.
+        thinned: Part of its values that becomes zero before it is stored.
+        zeros: As in ``Plan``; a weight that gets sparse by pruning is float if sparse initializers
+            are asked for.
     """
     if weight.not_finite or limits.is_kept(weight.name, weight.node):
         return (Form("float", 32, None, False, False, weight.count * weight.item_bytes, 0.0),)
+    weight = weight.model_copy(update={"zeros": max(weight.zeros, int(thinned * weight.count))})
+    if zeros == "initializer" and (thinned or limits.prune_below is not None):
+        return (_sparse_initializer(weight),)
     options, widths = [_form(weight, "float", 32, None)], limits.bits_of(weight.operator)
     if 16 in widths and weight.item_bytes > 2 and weight.largest <= FLOAT16_LARGEST:
         options.append(_form(weight, "float16", 16, None))
@@ -70,6 +84,13 @@ def forms(weight: WeightFacts, limits: Limits) -> tuple[Form, ...]:
         if not smaller or option.size_bytes < smaller[-1].size_bytes:
             smaller.append(option)
     return tuple(reversed(smaller))
+
+
+def _sparse_initializer(weight: WeightFacts) -> Form:
+    """Return float with the zeros left out, or with them where indices take more than they do."""
+    dense = weight.count * weight.item_bytes
+    some = (weight.count - weight.zeros) * (weight.item_bytes + INDEX_BYTES)
+    return Form("float", 32, None, False, some < dense, min(some, dense), 0.0)
 
 
 def _form(

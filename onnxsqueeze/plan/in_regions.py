@@ -11,7 +11,7 @@ from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.analysis.regions import Joint, Link
 from onnxsqueeze.analysis.saturation import WeightType
 from onnxsqueeze.config import Limits
-from onnxsqueeze.facts.op_latency import OpLatency
+from onnxsqueeze.facts.op_latency import KernelForm, OpLatency
 from onnxsqueeze.plan.quantize import (
     IntegerChoices,
     activations_of,
@@ -21,7 +21,7 @@ from onnxsqueeze.plan.quantize import (
     typed_choice,
 )
 from onnxsqueeze.plan.regions import Kernel, cheapest
-from onnxsqueeze.plan.types import ActivationChoice, CodeType, IntegerForm
+from onnxsqueeze.plan.types import ActivationChoice, CodeType
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -92,7 +92,7 @@ def choices_of(
     chosen = apart(region, chosen)
     taken = [one for one in region.candidates if one.y in chosen]
     joined = [one for one in region.joints if one.y in chosen]
-    forms: dict[str, IntegerForm] = {one.weight: "qdq" for one in taken}
+    forms: dict[str, KernelForm] = {one.weight: "qdq" for one in taken}
     weights = {
         one.weight: typed_choice(one, "qdq", region.types.get(one.weight), _reason(region, one))
         for one in taken
@@ -215,7 +215,7 @@ def joined_grids(
     return found
 
 
-def saved_ms(region: Region, y: str, form: IntegerForm = "qdq") -> float:
+def saved_ms(region: Region, y: str, form: KernelForm = "qdq") -> float:
     """Return how much less time a node takes in integers, borders not counted where that is known.
 
     Args:
@@ -226,7 +226,7 @@ def saved_ms(region: Region, y: str, form: IntegerForm = "qdq") -> float:
     latency = region.latencies.get(y)
     if latency is None:
         return 0.0
-    if form == "dynamic" or latency.inside is None:
+    if form != "qdq" or latency.inside is None:
         times = latency.integers.get(form)
         return 0.0 if times is None else median(latency.float_ms) - median(times.ms)
     kernel = _kernel(region, next(one for one in region.nodes if one.y == y))

@@ -13,27 +13,24 @@ import onnx_ir as ir
 from onnxsqueeze import __version__
 from onnxsqueeze.analysis import summary
 from onnxsqueeze.analysis.integers import already_integer
-from onnxsqueeze.config import Budget
+from onnxsqueeze.config import Budget, pattern_of
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.records import Change, Fidelity, Machine, Validation
+from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.graph import io, walk
-from onnxsqueeze.numerics.density import describe
 from onnxsqueeze.numerics.metrics import COUNTED
-from onnxsqueeze.numerics.statistics import samples_needed
+from onnxsqueeze.numerics.statistics import Estimate, decided, samples_needed, samples_to_decide
 from onnxsqueeze.plan.choose import changes_file
-from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.plan.types import Plan, WeightChoice
 from onnxsqueeze.report import fmt
-from onnxsqueeze.report.types import (
-    ActivationRow,
-    Distribution,
-    LeftAlone,
-    ModelSummary,
-    Report,
-    WeightRow,
+from onnxsqueeze.report.rows import (
+    DRAWN,
+    activation_rows,
+    distribution,
+    frozen_rows,
+    width_rows,
 )
-
-DRAWN = 12
-"""Weights whose distributions are drawn: the largest ones."""
+from onnxsqueeze.report.types import LeftAlone, ModelSummary, Report, WeightRow
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,9 @@ def build(story: Story) -> Report:
     after = None if result is None else _summary(result, work)
     sizes = {} if result is None else _restored_bytes(io.read(result))
     rows = tuple(_weight_rows(story, sizes))
+    plan, model = story.plan, story.model
+    grids = () if plan is None or facts is None else tuple(activation_rows(plan, facts))
+    frozen = () if model is None or facts is None else tuple(frozen_rows(model, facts))
     return Report(
         kind=story.kind,
         version=__version__,
@@ -106,7 +106,9 @@ def build(story: Story) -> Report:
         metric=None if story.budget is None else story.budget.metric,
         validation=story.validation,
         weights=rows,
-        activations=tuple(_activation_rows(story)),
+        activations=grids,
+        widths=() if plan is None else tuple(width_rows(plan)),
+        frozen=frozen,
         left_alone=tuple(_left_alone(story)),
         changes=story.changes,
         notes=(*_notes(story), *_loading_notes(before, after, story.validation)),
@@ -125,13 +127,16 @@ def _notes(story: Story) -> Iterable[str]:
     if story.model is not None and (note := already_integer(story.model).note):
         yield note
     if story.budget is not None and story.validation is not None:
-        yield from _undecided(story.budget, story.validation.fidelity[0])
+        for fidelity in story.validation.fidelity:
+            if fidelity.optimization == "default":
+                yield from _undecided(story.budget, fidelity)
 
 
 def _undecided(budget: Budget, fidelity: Fidelity) -> Iterable[str]:
     """Say how many samples a budget needs, where decisions are counted and there are fewer."""
     needed = samples_needed(budget.max_drop)
     if fidelity.metric not in COUNTED or (needed is not None and fidelity.samples >= needed):
+        yield from _too_wide(budget, fidelity)
         return
     can = (
         "no number of samples can"
@@ -141,6 +146,23 @@ def _undecided(budget: Budget, fidelity: Fidelity) -> Iterable[str]:
     yield (
         f"{fidelity.metric} on {fmt.plural(fidelity.samples, 'sample')} cannot show a drop of at "
         f"most {fmt.percent(budget.max_drop)}: {can}; metric auto needs fewer"
+    )
+
+
+def _too_wide(budget: Budget, fidelity: Fidelity) -> Iterable[str]:
+    """Say how many samples are needed where the budget lies inside the drop's interval."""
+    drop = Estimate(**fidelity.drop.model_dump())
+    if decided(drop, budget.max_drop) != "undecided":
+        return
+    needed = samples_to_decide(drop, fidelity.samples, budget.max_drop)
+    most = fmt.percent(budget.max_drop)
+    much = (
+        "no number of samples is likely to" if needed is None else f"about {needed} samples would"
+    )
+    yield (
+        f"{fmt.plural(fidelity.samples, 'sample')} on {fidelity.provider} do not tell whether "
+        f"the drop is at most {most}: it is {fmt.percent_interval(fidelity.drop)}; {much}, if the "
+        "drop is what it seems to be"
     )
 
 
@@ -225,38 +247,23 @@ def _weight_rows(story: Story, sizes: Mapping[str, int]) -> Iterable[WeightRow]:
             bytes_after=_bytes_after(weight.name, sizes) if is_changed else before,
             form="float" if choice is None else choice.form,
             bits=8 * weight.item_bytes if choice is None else choice.bits,
-            zeros_fraction=weight.zeros / weight.count,
+            zeros_fraction=_zeros_fraction(weight, choice),
             sqnr_db=story.sqnr_db.get(weight.name),
             damage=weight.damage,
             reason="" if choice is None else choice.reason,
-            distribution=_distribution(tensor) if weight.name in drawn else None,
+            distribution=distribution(tensor.numpy()) if weight.name in drawn else None,
         )
 
 
-def _distribution(tensor: ir.TensorProtocol) -> Distribution:
-    described = describe(tensor.numpy())
-    return Distribution(
-        centers=tuple(described.histogram.centers.tolist()),
-        density=tuple(described.histogram.density.tolist()),
-        fits={name: tuple(fit.tolist()) for name, fit in described.fits.items()},
-        best_fit=described.best_fit,
-        distances=dict(described.distances),
-    )
-
-
-def _activation_rows(story: Story) -> Iterable[ActivationRow]:
-    if story.plan is None or story.facts is None:
-        return
-    for name, grid in story.plan.activations.items():
-        seen = story.facts.ranges[name]
-        yield ActivationRow(
-            name=name,
-            low=grid.low,
-            high=grid.high,
-            minimum=seen.low,
-            maximum=seen.high,
-            reason=grid.reason,
-        )
+def _zeros_fraction(weight: WeightFacts, choice: WeightChoice | None) -> float:
+    found = weight.zeros / weight.count
+    if choice is None:
+        return found
+    part = choice.sparsity or 0.0
+    if choice.pattern is not None:
+        stay, of = pattern_of(choice.pattern)
+        part = 1 - stay / of
+    return max(found, part)
 
 
 def _left_alone(story: Story) -> Iterable[LeftAlone]:

@@ -1,26 +1,29 @@
-"""The charts of the HTML report, as plotly figures in plain data.
-
-A colour that starts with ``--`` is the name of a CSS variable: the page looks it up, so that
-charts follow the reader's light or dark scheme.
-"""
+"""The charts of the HTML report: what was decided, and what was measured."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from onnxsqueeze.facts.records import Latency
 from onnxsqueeze.report import fmt
+from onnxsqueeze.report.figures import (
+    COLORS,
+    Chart,
+    Figure,
+    Series,
+    axis,
+    bars,
+    label,
+    log_axis,
+    marks,
+    sizes,
+)
 from onnxsqueeze.report.groups import by_size
-from onnxsqueeze.report.types import Report, WeightRow
-
-Figure = dict[str, Any]
+from onnxsqueeze.report.measured_charts import measured_charts
+from onnxsqueeze.report.tradeoff import Tradeoff, tradeoff
+from onnxsqueeze.report.types import ActivationRow, Distribution, Report, WeightRow
 
 _LAYERS = 20
 _SPREADS = 6
-_FORM_COLORS = ("--blue", "--orange", "--green", "--purple", "--red", "--teal")
 _FIT_STYLES = {
     "normal": ("--orange", "solid"),
     "laplace": ("--green", "dash"),
@@ -28,30 +31,10 @@ _FIT_STYLES = {
 }
 
 
-@dataclass(frozen=True)
-class Chart:
-    """One chart: ``title`` and ``note`` are text for the page, ``figure`` is for plotly.
-
-    Attributes:
-        id: Identity of the element that the chart is drawn in.
-        title: What the chart shows.
-        note: How to read it; empty where it explains itself.
-        height: Height in pixels.
-        figure: ``data`` and ``layout``.
-    """
-
-    id: str
-    title: str
-    note: str
-    height: int
-    figure: Figure
-
-
 def charts(report: Report) -> tuple[Chart, ...]:
     """Return the charts that the report has numbers for, in reading order."""
-    found = [_causes(report), _damage(report), _layers(report)]
-    latencies = report.validation.latency if report.validation else ()
-    found += [_speed(latency, k) for k, latency in enumerate(latencies)]
+    found = [_causes(report), _tradeoff(report), _damage(report), _layers(report)]
+    found += [_widths(report), *measured_charts(report)]
     return tuple(chart for chart in found if chart is not None)
 
 
@@ -61,72 +44,19 @@ def spreads(report: Report) -> tuple[Chart, ...]:
     return tuple(_spread(row, k) for k, row in enumerate(rows[:_SPREADS]))
 
 
-def label(text: str) -> str:
-    """Return text that plotly shows as it is; it would read ``<b>`` and ``<a>`` as markup.
-
-    >>> label("<b>w</b>")
-    '&lt;b&gt;w&lt;/b&gt;'
-    """
-    safe = fmt.plain(text).replace("&", "&amp;")
-    return safe.replace("<", "&lt;").replace(">", "&gt;")
+def ranges(report: Report) -> tuple[Chart, ...]:
+    """Return one chart of each described activation, with the range that was chosen for it."""
+    rows = [row for row in report.activations if row.distribution is not None]
+    return tuple(_range(row, k) for k, row in enumerate(rows[:_SPREADS]))
 
 
-def _axis(title: str, **more: Any) -> Figure:
-    return {"title": {"text": title}, "automargin": True, **more}
-
-
-def _log_axis(title: str, values: Sequence[float]) -> Figure:
-    """Return a logarithmic axis marked at powers of ten, under two of them also at 2 and 5."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    steps = (1, 2, 5) if high - low < 2 else (1,)
-    powers = range(math.floor(low) - 1, math.ceil(high) + 2)
-    ticks = [step * 10.0**power for power in powers for step in steps]
-    text = [f"{tick:g}" for tick in ticks]
-    margin = 0.06 * (high - low) + 0.1
-    limits = [low - margin, high + margin]
-    return _axis(title, type="log", tickmode="array", tickvals=ticks, ticktext=text, range=limits)
-
-
-def _megabytes(sizes: Sequence[int]) -> list[float]:
-    return [size_bytes / 1e6 for size_bytes in sizes]
-
-
-def _pairs_of_bars(
-    names: Sequence[str], before: Sequence[int], after: Sequence[int] | None
+def _before_and_after(
+    names: list[str], before: list[int], after: list[int] | None, kind: str
 ) -> Figure:
-    """Return horizontal bars of bytes, the first name on top."""
-    # Rows are numbers: plotly puts bars whose names are equal on top of each other.
-    rows = list(range(len(names)))
-    short = [label(name) for name in fmt.distinct(names, 26)]
-    series = [("size", before, "--blue")]
+    series = [sizes("size", "--blue", before)]
     if after is not None:
-        series = [("original", before, "--muted"), ("result", after, "--blue")]
-    data = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": name,
-            "x": _megabytes(sizes),
-            "y": rows,
-            "text": [fmt.size(size_bytes) for size_bytes in sizes],
-            "hovertext": [label(full) for full in names],
-            "hovertemplate": "%{hovertext}<br>" + name + ": %{text}<extra></extra>",
-            "textposition": "outside",
-            "cliponaxis": False,
-            "marker": {"color": color},
-        }
-        for name, sizes, color in series
-    ]
-    ticks = {"tickmode": "array", "tickvals": rows, "ticktext": short, "autorange": "reversed"}
-    # A sixth more than the longest bar, for the number behind it.
-    limit = max([1, *before, *(after or [])]) / 1e6 * 7 / 6
-    layout = {
-        "xaxis": _axis("size (MB)", range=[0, limit]),
-        "yaxis": _axis("", showgrid=False, zeroline=False, **ticks),
-        "barmode": "group",
-        "showlegend": len(series) > 1,
-    }
-    return {"data": data, "layout": layout}
+        series = [sizes("original", "--muted", before), sizes("result", "--blue", after)]
+    return bars(names, series, kind, "size (MB)")
 
 
 def _causes(report: Report) -> Chart | None:
@@ -136,8 +66,8 @@ def _causes(report: Report) -> Chart | None:
     if not names:
         return None
     result = [after.get(name, 0) for name in names] if report.result else None
-    figure = _pairs_of_bars(names, [before.get(name, 0) for name in names], result)
-    figure["layout"]["yaxis"]["title"]["text"] = "what the bytes are for"
+    originals = [before.get(name, 0) for name in names]
+    figure = _before_and_after(names, originals, result, "what the bytes are for")
     title = "Bytes by cause, before and after" if report.result else "Bytes by cause"
     return Chart("causes", title, "", 130 + 44 * len(names), figure)
 
@@ -146,13 +76,57 @@ def _layers(report: Report) -> Chart | None:
     rows = by_size(report, _LAYERS)
     if not rows:
         return None
+    names, before = [row.name for row in rows], [row.bytes_before for row in rows]
     after = [row.bytes_after for row in rows] if report.result else None
-    figure = _pairs_of_bars([row.name for row in rows], [row.bytes_before for row in rows], after)
-    figure["layout"]["yaxis"]["title"]["text"] = "weight"
+    figure = _before_and_after(names, before, after, "weight")
     title = "Bytes per weight, before and after" if report.result else "Bytes per weight"
     left = len(report.weights) - len(rows)
     note = f"The {len(rows)} largest; {left} smaller ones are in the table." if left else ""
     return Chart("layers", title, note, 130 + 30 * len(rows), figure)
+
+
+def _tradeoff(report: Report) -> Chart | None:
+    found = tradeoff(report.weights)
+    if found is None or report.result is None:
+        return None
+    curve: Figure = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "best choice of widths",
+        "x": [point.saved_bytes / 1e6 for point in found.curve],
+        "y": [point.damage for point in found.curve],
+        "hovertemplate": "%{x:.3s} MB saved, damage %{y:.2g}<extra></extra>",
+        "line": {"color": "--blue", "width": 2},
+    }
+    damages = [point.damage for point in found.curve]
+    data = [curve]
+    if found.chosen.damage > 0:
+        data.append(_chosen(found))
+        damages.append(found.chosen.damage)
+    layout = {
+        "xaxis": axis("saved (MB)"),
+        "yaxis": log_axis("expected damage, all weights", damages),
+        "showlegend": True,
+    }
+    note = "Low and right is best. Expected from the trial of each weight alone, rounded to the \
+nearest: what makes up for errors, and scales of blocks and columns, are not in it."
+    if report.validation is not None:
+        drop = report.validation.fidelity[0].drop
+        note += f" Measured in the end: {fmt.percent_interval(drop)} lost."
+    figure = {"data": data, "layout": layout}
+    return Chart("tradeoff", "Damage against saving", note, 380, figure)
+
+
+def _chosen(found: Tradeoff) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "chosen",
+        "x": [found.chosen.saved_bytes / 1e6],
+        "y": [found.chosen.damage],
+        "hovertemplate": "chosen: %{x:.3s} MB saved, damage %{y:.2g}<extra></extra>",
+        "marker": {"color": "--orange", "size": 13, "symbol": "diamond"},
+    }
 
 
 def _damage(report: Report) -> Chart | None:
@@ -162,30 +136,13 @@ def _damage(report: Report) -> Chart | None:
     if not shown:
         return None
     forms = list(dict.fromkeys(fmt.form(row.form, row.bits) for row in shown))
-    data = []
-    for k, form in enumerate(forms):
-        rows = [row for row in shown if fmt.form(row.form, row.bits) == form]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": label(form),
-                "x": [row.bytes_before / 1e3 for row in rows],
-                "y": [row.damage for row in rows],
-                "text": [label(f"{row.name} ({row.operator})") for row in rows],
-                "hovertemplate": "%{text}<br>%{x:.3s} kB, damage %{y:.2g}<extra></extra>",
-                "marker": {
-                    "color": _FORM_COLORS[k % len(_FORM_COLORS)],
-                    "size": 9,
-                    "opacity": 0.85,
-                },
-            }
-        )
-    sizes = [row.bytes_before / 1e3 for row in shown]
+    data = [_points(shown, form, COLORS[k % len(COLORS)]) for k, form in enumerate(forms)]
+    before = [row.bytes_before / 1e3 for row in shown]
     damages = [row.damage or 0.0 for row in shown]
     layout = {
-        "xaxis": _log_axis("size in the original (kB)", sizes),
-        "yaxis": _log_axis("damage of 4 bits (relative output error)", damages),
+        "xaxis": log_axis("size in the original (kB)", before),
+        "yaxis": log_axis("damage of 4 bits (relative output error)", damages),
+        "showlegend": True,
     }
     note = "Low and right saves most at least cost. Damage is the energy of the output's error \
 when only this weight is rounded to 4 bits, relative to the output's."
@@ -196,49 +153,74 @@ when only this weight is rounded to 4 bits, relative to the output's."
     return Chart("damage", "Size against damage, per weight", note, 420, figure)
 
 
-def _speed(latency: Latency, k: int) -> Chart | None:
-    pairs = zip(latency.original_ms, latency.result_ms, strict=False)
-    ratios = [original / result for original, result in pairs if result > 0]
-    if not ratios:
+def _points(shown: list[WeightRow], form: str, color: str) -> Figure:
+    rows = [row for row in shown if fmt.form(row.form, row.bits) == form]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": label(form),
+        "x": [row.bytes_before / 1e3 for row in rows],
+        "y": [row.damage for row in rows],
+        "text": [label(f"{row.name} ({row.operator})") for row in rows],
+        "hovertemplate": "%{text}<br>%{x:.3s} kB, damage %{y:.2g}<extra></extra>",
+        "marker": {"color": color, "size": 9, "opacity": 0.85},
+    }
+
+
+def _widths(report: Report) -> Chart | None:
+    rows = report.widths
+    if not rows:
         return None
-    median = latency.speedup.value
-    bars = {
-        "type": "histogram",
-        "x": ratios,
-        "nbinsx": 30,
-        "marker": {"color": "--blue"},
-        "hovertemplate": "%{x}: %{y} pairs<extra></extra>",
-    }
-    layout = {
-        "xaxis": _axis("original time / result time (over 1 is faster)"),
-        "yaxis": _axis("number of pairs"),
-        "showlegend": False,
-        **_marks((1.0, "no difference", "--muted", "dash"), (median, "median", "--text", "solid")),
-    }
-    setting = f"{latency.provider}, {fmt.plural(latency.threads, 'thread')}"
-    title = label(f"Speed in {len(ratios)} interleaved pairs of runs ({setting})")
-    note = f"Median {fmt.times_interval(latency.speedup)}; thread CPU time."
-    return Chart(f"speed{k}", title, note, 320, {"data": [bars], "layout": layout})
-
-
-def _marks(*marks: tuple[float, str, str, str]) -> Figure:
-    """Return named vertical lines, each a place, a name, a colour and a dash."""
-    rightmost = max(x for x, _, _, _ in marks)
-    shapes, annotations = [], []
-    for x, text, color, dash in marks:
-        ends = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x}
-        shapes.append({**ends, "line": {"color": color, "width": 2, "dash": dash}})
-        # Names stand on the outer side of their lines, so that close lines stay readable.
-        side = "left" if x == rightmost else "right"
-        place = {"x": x, "y": 1.02, "yref": "paper", "yanchor": "bottom", "xanchor": side}
-        annotations.append({**place, "text": text, "showarrow": False})
-    return {"shapes": shapes, "annotations": annotations}
+    kept = tuple(float(row.kept) for row in rows)
+    counts = tuple(float(row.count) for row in rows)
+    series = [
+        Series("in the original", "--muted", counts, tuple(str(row.count) for row in rows)),
+        Series("kept", "--blue", kept, tuple(str(row.kept) for row in rows)),
+    ]
+    figure = bars([row.name for row in rows], series, "group", "channels, neurons or heads")
+    return Chart("widths", "Kept widths", "", 130 + 40 * len(rows), figure)
 
 
 def _spread(row: WeightRow, k: int) -> Chart:
     spread = row.distribution
     assert spread is not None  # spreads() picked it for having one
-    bars: Figure = {
+    layout = _density_layout("value of a weight")
+    note = (
+        f"{fmt.shape(row.shape)}, {row.operator}, {fmt.size(row.bytes_before)}, "
+        f"{fmt.percent(row.zeros_fraction)} zeros, best fit: {spread.best_fit}"
+    )
+    figure = {"data": _densities(spread), "layout": layout}
+    return Chart(f"spread{k}", fmt.plain(row.name), fmt.plain(note), 300, figure)
+
+
+def _range(row: ActivationRow, k: int) -> Chart:
+    spread = row.distribution
+    assert spread is not None  # ranges() picked it for having one
+    ends = ((row.low, "from", "--red", "solid"), (row.high, "to", "--red", "solid"))
+    layout = {**_density_layout("value of the activation"), **marks(*ends)}
+    # The names of the lines stand where the legend would.
+    layout["legend"] = {"orientation": "h", "x": 0, "y": 1.14, "yanchor": "bottom"}
+    layout["margin"] = {"l": 8, "r": 12, "t": 72, "b": 8}
+    note = (
+        f"Grid from {fmt.number(row.low)} to {fmt.number(row.high)}; seen from "
+        f"{fmt.number(row.minimum)} to {fmt.number(row.maximum)}; {row.reason}"
+    )
+    figure = {"data": _densities(spread), "layout": layout}
+    return Chart(f"range{k}", fmt.plain(row.name), fmt.plain(note), 320, figure)
+
+
+def _density_layout(values: str) -> Figure:
+    return {
+        "xaxis": axis(values),
+        "yaxis": axis("density (1 / value)", rangemode="tozero"),
+        "bargap": 0,
+        "showlegend": True,
+    }
+
+
+def _densities(spread: Distribution) -> list[Figure]:
+    """Return the histogram as bars and the fitted densities as lines."""
+    counted: Figure = {
         "type": "bar",
         "name": "values",
         "x": spread.centers,
@@ -253,14 +235,4 @@ def _spread(row: WeightRow, k: int) -> Chart:
         line = {"color": color, "dash": dash, "width": 2}
         common = {"type": "scatter", "mode": "lines", "x": spread.centers, "hoverinfo": "skip"}
         lines.append({**common, "name": label(name + off), "y": density, "line": line})
-    layout = {
-        "xaxis": _axis("value of a weight"),
-        "yaxis": _axis("density (1 / value)", rangemode="tozero"),
-        "bargap": 0,
-    }
-    note = (
-        f"{fmt.shape(row.shape)}, {row.operator}, {fmt.size(row.bytes_before)}, "
-        f"{fmt.percent(row.zeros_fraction)} zeros, best fit: {spread.best_fit}"
-    )
-    figure = {"data": [bars, *lines], "layout": layout}
-    return Chart(f"spread{k}", fmt.plain(row.name), note, 300, figure)
+    return [counted, *lines]

@@ -9,8 +9,51 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from onnxsqueeze.errors import OutputError, SqueezeError
-from onnxsqueeze.report import html
+from onnxsqueeze.report import html, junit, markdown
 from onnxsqueeze.report.types import Report
+
+
+def save_text(text: str, path: Path) -> None:
+    """Write text to a file, moved into place when complete.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    try:
+        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        # mkstemp keeps the file to its owner; a report is as readable as any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        with open(handle, "w", encoding="utf-8", newline="\n") as stream:  # noqa: PTH123
+            stream.write(text)
+        Path(beside).chmod(0o666 & ~mask)
+        Path(beside).replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def save_all(report: Report, folder: Path) -> Report:
+    """Write the report as JSON, HTML and Markdown; return it with the places of these files.
+
+    Raises:
+        OutputError: If one cannot be written.
+    """
+    places = {
+        "plan": str(folder / "plan.json"),
+        "report": str(folder / "report.html"),
+        "numbers": str(folder / "report.json"),
+        "summary": str(folder / "report.md"),
+    }
+    report = report.model_copy(update={"files": {**report.files, **places}})
+    save_json(report, folder / "report.json")
+    save_html(report, folder / "report.html")
+    save_markdown(report, folder / "report.md")
+    return report
 
 
 def save_json(report: Report, path: Path) -> None:
@@ -19,7 +62,7 @@ def save_json(report: Report, path: Path) -> None:
     Raises:
         OutputError: If the file cannot be written.
     """
-    _write(path, report.model_dump_json(indent=1) + "\n")
+    save_text(report.model_dump_json(indent=1) + "\n", path)
 
 
 def save_html(report: Report, path: Path) -> None:
@@ -28,7 +71,25 @@ def save_html(report: Report, path: Path) -> None:
     Raises:
         OutputError: If the file cannot be written.
     """
-    _write(path, html.render(report))
+    save_text(html.render(report), path)
+
+
+def save_markdown(report: Report, path: Path) -> None:
+    """Write the report as short Markdown, moved into place when complete.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    save_text(markdown.render(report), path)
+
+
+def save_junit(report: Report, path: Path) -> None:
+    """Write the report's promises as JUnit XML, moved into place when complete.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    save_text(junit.render(report), path)
 
 
 def load_json(path: Path) -> Report:
@@ -53,25 +114,6 @@ def load_json(path: Path) -> Report:
             f"{path} is not a valid report: {place}: {first['msg']}\n"
             f"  {error.error_count()} mistake(s) in all. Was it written by another version?"
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        # mkstemp keeps the file to its owner; a report is as readable as any new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        with open(handle, "w", encoding="utf-8", newline="\n") as stream:  # noqa: PTH123
-            stream.write(text)
-        Path(beside).chmod(0o666 & ~mask)
-        Path(beside).replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        Path(beside).unlink(missing_ok=True)
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

@@ -19,6 +19,7 @@ _FORMS = {
     "stored": "stored as {bits}-bit integers",
     "qdq": "computed with {bits}-bit integers",
     "dynamic": "computed with {bits}-bit integers, grids of each run",
+    "blockwise": "kept in {bits}-bit blocks, which kernels read",
 }
 
 

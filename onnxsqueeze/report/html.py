@@ -15,9 +15,10 @@ from typing import Any, Literal
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from onnxsqueeze.facts.records import Fidelity, Latency
+from onnxsqueeze.facts.records import Fidelity, Latency, Placement
 from onnxsqueeze.report import fmt
-from onnxsqueeze.report.charts import charts, spreads
+from onnxsqueeze.report.charts import charts, ranges, spreads
+from onnxsqueeze.report.figures import Chart
 from onnxsqueeze.report.groups import by_form, by_reason
 from onnxsqueeze.report.types import Report
 
@@ -55,8 +56,9 @@ def render(report: Report) -> str:
 
     All text of the report is escaped; names reach scripts only as JSON without ``<``.
     """
-    drawn, spread = charts(report), spreads(report)
-    return _template().render(
+    drawn, spread, ends = charts(report), spreads(report), ranges(report)
+    shown = (*drawn, *spread, *ends)
+    return template("template.html.j2").render(
         report=report,
         fmt=fmt,
         verdict=_VERDICTS[report.verdict],
@@ -64,16 +66,25 @@ def render(report: Report) -> str:
         story=tuple(_story(report)),
         charts=drawn,
         spreads=spread,
+        ranges=ends,
         left_alone=by_reason(report.left_alone),
         changes=_changes(report),
         speeds=_speeds(report),
+        placements=tuple(_placements(report)),
         seconds_total=sum(report.seconds.values()),
         install=_install(report),
-        style=Markup(_asset("style.css")),
-        script=Markup(_asset("script.js")),
-        plotly=_plotlyjs() if drawn or spread else None,
-        figures=embedded({chart.id: chart.figure for chart in (*drawn, *spread)}),
+        **assets(shown),
     )
+
+
+def assets(shown: Sequence[Chart]) -> dict[str, Markup | None]:
+    """Return what every page carries inside: style, script, plotly and the figures it draws."""
+    return {
+        "style": Markup(_asset("style.css")),
+        "script": Markup(_asset("script.js")),
+        "plotly": _plotlyjs() if shown else None,
+        "figures": embedded({chart.id: chart.figure for chart in shown}),
+    }
 
 
 def embedded(data: Any) -> Markup:
@@ -110,11 +121,12 @@ def _plotlyjs() -> Markup:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """Return a template of this package; what it places is escaped."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_asset("template.html.j2"))
+    return environment.from_string(_asset(name))
 
 
 def _cards(report: Report) -> Iterator[Card]:
@@ -165,7 +177,7 @@ def _metric_card(fidelity: Fidelity, max_drop: float | None) -> Card:
     value = "no loss" if drop.value == 0 else f"{fmt.percent(abs(drop.value))} {word}"
     tone: Tone = "plain"
     if max_drop is not None:
-        tone = "good" if drop.value <= max_drop else "bad"
+        tone = "good" if drop.high <= max_drop else "bad"
     interval = f"{fmt.percent(drop.low)} to {fmt.percent(drop.high)} lost, 95% interval{budget}"
     levels = f"{fmt.number(fidelity.original, 4)} to {fmt.number(fidelity.result, 4)}"
     samples = f"{fidelity.provider}, {fmt.plural(fidelity.samples, 'sample')}"
@@ -227,6 +239,18 @@ def _speeds(report: Report) -> tuple[tuple[Latency, str, str], ...]:
     """Return each latency with the medians of both sides in words."""
     latencies = report.validation.latency if report.validation else ()
     return tuple((row, _median(row.original_ms), _median(row.result_ms)) for row in latencies)
+
+
+def _placements(report: Report) -> Iterator[tuple[str, str, Placement]]:
+    """Yield each placement with the provider asked for and which model it is of."""
+    if report.validation is None:
+        return
+    for placed in report.validation.placements:
+        yield placed.provider, "original", placed.original
+        yield placed.provider, "result", placed.result
+    if not report.validation.placements:  # a report of an older version
+        yield fmt.UNKNOWN, "original", report.validation.placement_original
+        yield fmt.UNKNOWN, "result", report.validation.placement_result
 
 
 def _median(times_ms: Sequence[float]) -> str:

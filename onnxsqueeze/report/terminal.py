@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from onnxsqueeze.facts.records import Fidelity, Latency, Placement
+from onnxsqueeze.facts.records import Fidelity, Latency, Memory, Placement
 from onnxsqueeze.report import fmt
 from onnxsqueeze.report.groups import by_damage, by_form, by_reason, by_size
 from onnxsqueeze.report.types import ModelSummary, Report, WeightRow
@@ -82,7 +82,12 @@ def _figure_rows(report: Report) -> Iterator[tuple[str, str, str]]:
             yield f"speed, {latency.provider}", _latency(latency), _STYLES[latency.verdict]
         load = (report.validation.original_load_ms, report.validation.result_load_ms)
         yield "load", " to ".join(fmt.milliseconds(ms) for ms in load), ""
-        yield "runs on", _placement(report.validation.placement_result), ""
+        for memory in report.validation.memory:
+            yield f"memory, {memory.provider}", _memory(memory), ""
+        for placed in report.validation.placements:
+            yield f"runs on {placed.provider}", _placement(placed.result), ""
+        if not report.validation.placements:  # a report of an older version
+            yield "runs on", _placement(report.validation.placement_result), ""
     shown = result or original
     yield "parameters", fmt.count(shown.parameters), ""
     if shown.multiply_adds is not None:
@@ -121,9 +126,24 @@ def _latency(latency: Latency) -> str:
 
 
 def _placement(placement: Placement) -> str:
-    return ", ".join(
-        f"{provider}: {fmt.plural(sum(nodes.values()), 'node')}"
-        for provider, nodes in placement.providers.items()
+    """Return nodes and share of time per provider, with the operators where there are several."""
+    shares, parts = placement.time_shares, []
+    for provider, nodes in placement.providers.items():
+        share = f", {fmt.percent(shares[provider])} of the time" if provider in shares else ""
+        names = ""
+        if len(placement.providers) > 1:
+            most = sorted(nodes, key=lambda name: -nodes[name])
+            more = [f"{len(most) - _SUBJECTS} more"] if len(most) > _SUBJECTS else []
+            names = f" ({', '.join([*most[:_SUBJECTS], *more])})"
+        parts.append(f"{provider}: {fmt.plural(sum(nodes.values()), 'node')}{names}{share}")
+    return "; ".join(parts)
+
+
+def _memory(memory: Memory) -> str:
+    before, after = memory.original, memory.result
+    resident = f"{fmt.size(before.resident_bytes)} to {fmt.size(after.resident_bytes)}"
+    return (
+        f"{resident} loaded, {fmt.size(before.peak_bytes)} to {fmt.size(after.peak_bytes)} at most"
     )
 
 

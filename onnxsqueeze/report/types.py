@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict
 from onnxsqueeze.facts.records import Change, Machine, Validation
 
 
-class _Data(BaseModel):
+class Data(BaseModel):
+    """Base of all rows: frozen; an unknown field is an error; infinity is written as text."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
-class ModelSummary(_Data):
+class ModelSummary(Data):
     """What a model file is."""
 
     path: str
@@ -28,7 +30,7 @@ class ModelSummary(_Data):
     bytes_by_cause: dict[str, int]
 
 
-class Distribution(_Data):
+class Distribution(Data):
     """A weight's histogram and the densities fitted to it, at ``centers``; ``fits`` by name.
 
     ``distances`` are the Kolmogorov-Smirnov distances of the parametric fits, 0 to 1.
@@ -41,7 +43,7 @@ class Distribution(_Data):
     distances: dict[str, float] = {}
 
 
-class WeightRow(_Data):
+class WeightRow(Data):
     """One initializer: what it was, what became of it, and why.
 
     ``damage`` is the measured relative output error energy of the tried 4-bit form, None if it was
@@ -63,8 +65,8 @@ class WeightRow(_Data):
     distribution: Distribution | None = None
 
 
-class ActivationRow(_Data):
-    """One activation tensor's grid."""
+class ActivationRow(Data):
+    """One activation tensor's grid from ``low`` to ``high``, and what was seen of the tensor."""
 
     name: str
     low: float
@@ -72,16 +74,34 @@ class ActivationRow(_Data):
     minimum: float
     maximum: float
     reason: str
+    distribution: Distribution | None = None
 
 
-class LeftAlone(_Data):
+class WidthRow(Data):
+    """One group of channels, neurons or heads: how many of them were kept, and why."""
+
+    name: str
+    kept: int
+    count: int
+    reason: str
+
+
+class FrozenRow(Data):
+    """Axes of a weight that cannot be cut, and why."""
+
+    weight: str
+    axes: tuple[int, ...]
+    reason: str
+
+
+class LeftAlone(Data):
     """What was not touched, and why."""
 
     subject: str
     reason: str
 
 
-class Report(_Data):
+class Report(Data):
     """Everything that compress, validate or inspect has to say; see the field names.
 
     ``files`` tells where the written files are, by what they are ("model", "report").
@@ -102,6 +122,8 @@ class Report(_Data):
     validation: Validation | None
     weights: tuple[WeightRow, ...]
     activations: tuple[ActivationRow, ...]
+    widths: tuple[WidthRow, ...] = ()
+    frozen: tuple[FrozenRow, ...] = ()
     left_alone: tuple[LeftAlone, ...]
     changes: tuple[Change, ...]
     notes: tuple[str, ...]

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import sys
 from functools import cache
+from pathlib import Path
 
 
 @cache
@@ -14,6 +15,17 @@ def _trim() -> object:
     if not sys.platform.startswith("linux"):
         return None
     return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def available_bytes() -> int | None:
+    """Return how much memory the system could give now; None where it does not tell."""
+    told = Path("/proc/meminfo")
+    if not told.is_file():
+        return None
+    for line in told.read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def release() -> None:

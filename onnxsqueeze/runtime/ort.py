@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,19 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxsqueeze.config import Provider
 from onnxsqueeze.errors import DependencyError, ModelError, ProviderError
 from onnxsqueeze.graph import walk
+from onnxsqueeze.graph.mapped import inlined
+from onnxsqueeze.runtime import providers
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 Optimization = Literal["default", "extended", "basic", "off"]
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-}
 # A protobuf message ends at 2 GiB; leave room for the graph itself.
 INLINE_LIMIT_BYTES = 1_900_000_000
 
@@ -45,11 +44,6 @@ def engine() -> Any:
             "    pip install 'onnxsqueeze[gpu]'"
         ) from error
     return onnxruntime
-
-
-def provider_name(provider: str) -> str:
-    """Return ONNX Runtime's name of a provider given by its short or full name."""
-    return PROVIDERS.get(provider.lower(), provider)
 
 
 def session_options(
@@ -77,50 +71,95 @@ def session_options(
     return options
 
 
+def _advice(error: Exception) -> str:
+    if "is not a registered function/op" not in str(error):
+        return ""
+    return (
+        "\n  The operator comes from a library of its own, and none is ever loaded. Export the"
+        "\n  model without it, or as a function of standard operators."
+    )
+
+
 def session(
     model: ir.Model | Path | bytes,
     *,
     optimization: Optimization = "default",
     threads: int = 1,
-    provider: str = "cpu",
+    provider: str | Provider = "cpu",
     low_memory: bool = False,
     options: Any = None,
 ) -> Any:
-    """Return an ``onnxruntime.InferenceSession`` whose provider is the one asked for.
+    """Return an ``onnxruntime.InferenceSession`` whose provider is there, and runs nodes.
 
     Raises:
         ModelError: If ONNX Runtime does not load the model; its own words are in the message.
-        ProviderError: If the provider is not there.
+        ProviderError: If the provider is not there, or runs no node; or where it may not be
+            helped out by the CPU, does not run all of them.
     """
-    ort = engine()
-    name = provider_name(provider)
-    if name not in ort.get_available_providers():
-        raise _no_provider(name, "this build of ONNX Runtime does not have it")
+    ort, chosen = engine(), providers.named(provider)
+    available = ort.get_available_providers()
+    _refuse(providers.told(chosen.name, available))
     options = options or session_options(optimization, threads, low_memory)
+    for key, value in providers.config_entries(chosen).items():
+        options.add_session_config_entry(key, value)
     with tempfile.TemporaryDirectory(prefix="onnxsqueeze-") as folder:
         source = _source(model, options, Path(folder))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # the check below says it as an error
-                made = ort.InferenceSession(source, options, providers=[name])
+            with _quiet(chosen):
+                made = ort.InferenceSession(
+                    source, options, providers=providers.asked(chosen, available)
+                )
         except engine_errors() as error:
+            if chosen.allow_fallback == "none" and providers.NOT_ALONE in str(error):
+                # One that did not start at all ends here, too, and is told as such.
+                session(model, provider=chosen.model_copy(update={"allow_fallback": "all"}))
+                raise ProviderError(providers.not_alone(chosen, str(error))) from error
             raise ModelError(
-                f"ONNX Runtime {ort.__version__} does not load the model: {error}"
+                f"ONNX Runtime {ort.__version__} does not load the model: {error}{_advice(error)}"
             ) from error
-    if name not in made.get_providers():
-        raise _no_provider(name, "ONNX Runtime fell back to " + ", ".join(made.get_providers()))
+    _refuse(providers.told(chosen.name, available, made.get_providers()))
+    if not providers.is_cpu(chosen):
+        nodes = {name: len(found) for name, found in assignment(made).items()}
+        _refuse(providers.idle(chosen, nodes))
     return made
 
 
-def _no_provider(name: str, why: str) -> ProviderError:
-    available = ", ".join(engine().get_available_providers())
-    package = "onnxsqueeze[cpu]" if name == PROVIDERS["cpu"] else "onnxsqueeze[gpu]"
-    return ProviderError(
-        f"execution provider {name} was asked for and cannot be used: {why}\n"
-        f"  Offered by the installed build: {available}.\n"
-        f"  Install what it needs (pip install '{package}', and the vendor's libraries),\n"
-        "  or ask for another."
-    )
+@contextmanager
+def _quiet(provider: Provider) -> Iterator[None]:
+    """Keep ONNX Runtime from printing about a provider that does not start: an error tells it."""
+    if providers.is_cpu(provider):
+        yield
+        return
+    engine().set_default_logger_severity(4)
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def check_providers(asked: Iterable[Provider]) -> None:
+    """Raise ProviderError if the installed build lacks one of the providers; makes no session."""
+    available = engine().get_available_providers()
+    for one in asked:
+        _refuse(providers.told(one.name, available))
+
+
+def _refuse(why: str) -> None:
+    if why:
+        raise ProviderError(why)
+
+
+def assignment(made: Any) -> dict[str, list[tuple[str, str]]]:
+    """Return the (domain, operator) of the nodes that each provider of a session was given.
+
+    It is empty for a build that does not tell (ONNX Runtime before 1.24), and for a session that
+    was not made to tell: see ``providers.RECORD``.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    if hasattr(made, providers.ASSIGNMENT):
+        for part in getattr(made, providers.ASSIGNMENT)():
+            nodes = [(node.domain, node.op_type) for node in part.get_nodes()]
+            found.setdefault(part.ep_name, []).extend(nodes)
+    return found
 
 
 def engine_errors() -> tuple[type[Exception], ...]:
@@ -140,22 +179,27 @@ def _source(model: ir.Model | Path | bytes, options: Any, folder: Path) -> str |
         return model
     if isinstance(model, Path):
         return str(model)
-    inline, bases = 0, set()
+    inline, by_folder = 0, dict[str, int]()
     for _, value in walk.initializers(model):
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor):
-            bases.add(str(tensor.base_dir))
+            base = str(tensor.base_dir)
+            by_folder[base] = by_folder.get(base, 0) + tensor.nbytes
         elif tensor is not None:
             inline += tensor.nbytes
-    if inline > INLINE_LIMIT_BYTES or len(bases) > 1:
+    # A session reads from one folder: what lies in others is small, or goes along in memory.
+    named = max(by_folder, key=lambda base: by_folder[base], default=None)
+    inline += sum(size for base, size in by_folder.items() if base != named)
+    if inline > INLINE_LIMIT_BYTES:
         path = folder / "model.onnx"
         ir.save(model, path, external_data="model.onnx.data")
         return str(path)
-    if bases:
+    if named is not None:
         options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", bases.pop()
+            "session.model_external_initializers_file_folder_path", named
         )
-    content: bytes = ir.to_proto(model).SerializeToString()
+    with inlined(model, but=named):
+        content: bytes = ir.to_proto(model).SerializeToString()
     return content
 
 

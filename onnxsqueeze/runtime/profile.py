@@ -9,11 +9,17 @@ from typing import Any
 
 import onnx_ir as ir
 
+from onnxsqueeze.config import Provider
 from onnxsqueeze.runtime import ort
 
 
 def events(
-    model: ir.Model, feed: ort.Feed, options: Any, *, provider: str = "cpu", runs: int = 1
+    model: ir.Model | Path,
+    feed: ort.Feed,
+    options: Any,
+    *,
+    provider: str | Provider = "cpu",
+    runs: int = 1,
 ) -> list[dict[str, Any]]:
     """Return the events of ONNX Runtime's profile of some runs.
 

@@ -15,6 +15,7 @@ from onnxsqueeze.analysis.regions import joints, links
 from onnxsqueeze.analysis.weight_types import weight_types
 from onnxsqueeze.data.samples import evenly
 from onnxsqueeze.facts.kernels import Kernels
+from onnxsqueeze.facts.op_latency import KERNEL_FORMS, KernelForm
 from onnxsqueeze.measure.integer_damage import integer_damage
 from onnxsqueeze.measure.latency import latency
 from onnxsqueeze.passes.apply import carried_out, rounded
@@ -23,7 +24,7 @@ from onnxsqueeze.plan.elsewhere import elsewhere
 from onnxsqueeze.plan.grids import GridEnds, all_grid_ends, explained
 from onnxsqueeze.plan.in_regions import Region, apart, choose_regions, saved_ms
 from onnxsqueeze.plan.quantize import IntegerChoices, choose_integer
-from onnxsqueeze.plan.types import INTEGER_FORMS, Plan, WeightChoice
+from onnxsqueeze.plan.types import Plan, WeightChoice
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.search.trial import Search, deadline
 
@@ -32,6 +33,8 @@ PAIRS = 9
 SECONDS = 15.0
 DAMAGE_SAMPLES = 4
 """Samples that each kernel is tried on; the same few for all, so that they compare."""
+PORTABLE_FORMS: tuple[KernelForm, ...] = ("qdq", "blockwise4", "blockwise8")
+"""Forms that are spelled in QuantizeLinear and DequantizeLinear."""
 LEAST_SAVED_MS = 1e-4
 """What a kernel counts as saving that saves less, but holds its region together."""
 
@@ -51,6 +54,11 @@ class Base:
     choices: IntegerChoices
     ranked: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    def saved_ms(self, count: int) -> float:
+        """Return the time that the kernels of the first weights are estimated to save."""
+        saved = _saved(self.region, self.choices)
+        return sum(saved[name] for name in self.ranked[:count])
 
     def first(self, count: int) -> IntegerChoices:
         """Return the choices with the first weights only, and the grids that they need."""
@@ -78,7 +86,12 @@ class Base:
         return replace(self.choices, weights=weights, activations=grids, joined=joined)
 
 
-def base(search: Search, candidates: Sequence[Candidate], tell: Progress) -> Base:
+def base(
+    search: Search,
+    candidates: Sequence[Candidate],
+    tell: Progress,
+    forms: Sequence[KernelForm] = KERNEL_FORMS,
+) -> Base:
     """Return the integer kernels to begin with, fastest as a whole, and their order.
 
     Without measurements of nodes among their like, those that pay alone are taken, and ordered by
@@ -88,6 +101,7 @@ def base(search: Search, candidates: Sequence[Candidate], tell: Progress) -> Bas
         search: The search; its facts hold ranges and latencies.
         candidates: Nodes that can become integer kernels.
         tell: Called with (stage, done, all).
+        forms: Forms that may be used; of a portable plan those that it can spell.
     """
     grids = all_grid_ends(search.facts.ranges, search.target.calibration)
     region = _region(search, candidates, grids)
@@ -98,7 +112,7 @@ def base(search: Search, candidates: Sequence[Candidate], tell: Progress) -> Bas
         region.ranges,
         search.limits,
         search.target.objective,
-        ("qdq",) if search.target.portable else INTEGER_FORMS,
+        [one for one in forms if one in PORTABLE_FORMS or not search.target.portable],
         region.types,
     )
     if not is_measured:
@@ -133,7 +147,7 @@ def _region(
 def _in_regions(search: Search, region: Region, alone: IntegerChoices) -> list[IntegerChoices]:
     """Return the choices by region: with nodes without a weight, and without them.
 
-    What pays alone with grids of each run is added where its region does not.
+    What pays alone without measured grids is added where its region does not.
     """
     without = replace(region, joints=(), links=links(search.model, region.candidates, ()))
     return [
@@ -144,9 +158,7 @@ def _in_regions(search: Search, region: Region, alone: IntegerChoices) -> list[I
 
 def _with_dynamic(made: IntegerChoices, alone: IntegerChoices) -> IntegerChoices:
     added = [
-        name
-        for name, form in alone.forms.items()
-        if form == "dynamic" and name not in made.weights
+        name for name, form in alone.forms.items() if form != "qdq" and name not in made.weights
     ]
     return replace(
         made,
@@ -191,7 +203,7 @@ def _timed(
         search.model,
         made,
         search.samples,
-        provider=search.target.provider,
+        provider=search.target.providers[0],
         pairs=PAIRS,
         seconds=SECONDS,
     )
@@ -205,6 +217,7 @@ def _plan(search: Search, choices: IntegerChoices) -> Plan:
     return Plan(
         model_sha256=search.facts.model_sha256,
         portable=search.target.portable,
+        operators=search.target.operators,
         weights=dict[str, WeightChoice](choices.weights),
         activations=choices.activations,
         joined=choices.joined,

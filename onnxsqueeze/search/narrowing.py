@@ -20,7 +20,8 @@ from onnxsqueeze.passes.fix_reshapes import fix_reshapes
 from onnxsqueeze.plan.types import Order, Plan, UnitsChoice
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.runtime.shapes import Shape, measured_shapes
-from onnxsqueeze.search.pruning import STAGES, cutting, prunable, pruned, refitted
+from onnxsqueeze.search.cutting import STAGES, cutting, prunable, refitted
+from onnxsqueeze.search.pruning import pruned
 from onnxsqueeze.search.trial import Search
 
 SHARE = 0.7
@@ -71,6 +72,7 @@ def narrow(search: Search, progress: Progress | None = None) -> Narrowed | None:
         "budget": search.budget.model_dump(mode="json"),
         "keep": search.limits.keep,
         "most": search.limits.max_prune,
+        "importance": search.limits.importance,
         "version": __version__,
     }
     saved = search.store.get("narrow", key)
@@ -78,7 +80,10 @@ def narrow(search: Search, progress: Progress | None = None) -> Narrowed | None:
         return _from_record(search, saved)
     fixed = _with_fixed_reshapes(search)
     units, cut = prunable(fixed)
-    found = pruned(fixed, units, cut, share=SHARE, progress=progress) if units else None
+    found = None
+    if units:
+        criterion = search.limits.importance
+        found = pruned(fixed, units, cut, share=SHARE, criterion=criterion, progress=progress)
     if found is None:
         search.store.put("narrow", key, {"file": None})
         return None

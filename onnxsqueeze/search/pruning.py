@@ -5,36 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.analysis.units import Units, dependencies
+from onnxsqueeze.analysis.units import Units
+from onnxsqueeze.config import Importance
 from onnxsqueeze.facts.records import Fidelity
 from onnxsqueeze.measure.fidelity import fidelity_against
-from onnxsqueeze.measure.prune_moments import input_moments
-from onnxsqueeze.measure.prune_readers import readers
+from onnxsqueeze.measure.importance import unit_importance
 from onnxsqueeze.measure.prune_repair import (
     Cut,
     Kept,
-    Known,
     Repair,
-    Repaired,
-    repaired,
-    sequential,
 )
-from onnxsqueeze.measure.prune_rows import mask_input
 from onnxsqueeze.measure.prune_widths import curves, removals, work
-from onnxsqueeze.numerics.pruning import Criterion, Removal
+from onnxsqueeze.numerics.pruning import CRITERIA, Criterion, Removal
 from onnxsqueeze.numerics.pruning_widths import narrowed
-from onnxsqueeze.passes.cut_units import cut_units
 from onnxsqueeze.progress import Progress, silent
-from onnxsqueeze.runtime.shapes import measured_shapes
+from onnxsqueeze.search.cutting import STAGES, Cutting, affordable_stages, cutting, refitted
 from onnxsqueeze.search.trial import Search, deadline
 
-LADDER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+LADDER = tuple(step / 20 for step in range(1, 18))
 """Parts of the work that are tried to go."""
-STAGES = 16
 
 
 @dataclass(frozen=True)
@@ -66,23 +61,6 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Cutting:
-    """How a model is cut and refitted, whatever stays.
-
-    Attributes:
-        units: What may be removed.
-        cut: Removes it.
-        known: Moments of what weights read.
-        mask: Input that tells which places count, or None.
-    """
-
-    units: Sequence[Units]
-    cut: Cut
-    known: Known
-    mask: str | None
-
-
-@dataclass(frozen=True)
 class Ranking:
     """What is the same for all trials of one model.
 
@@ -90,12 +68,14 @@ class Ranking:
         cutting: How units are removed.
         order: By group, the order in which units go.
         widths: For each part of ``LADDER`` the widths.
+        damage: For each part of ``LADDER`` the relative error energy to be expected.
         removed: For each part of ``LADDER`` the part of the work that really goes.
     """
 
     cutting: Cutting
     order: Mapping[str, Removal]
     widths: Sequence[Mapping[str, int]]
+    damage: Sequence[float]
     removed: Sequence[float]
 
     def kept(self, rung: int) -> Kept:
@@ -108,59 +88,11 @@ class Ranking:
         }
 
 
-def prunable(search: Search) -> tuple[tuple[Units, ...], Cut]:
-    """Return all units of a model that can be removed, and what removes them.
-
-    Shapes of the first and the last calibration sample tell which axes have a fixed length.
-    """
-    shapes = search.facts.shapes
-    last = measured_shapes(search.model, search.samples[len(search.samples) - 1])
-    units = dependencies(search.model, [shapes, last]).units
-
-    def cut(model: ir.Model, kept: Kept) -> ir.Model:
-        return cut_units(model, units, kept, shapes)
-
-    return units, cut
-
-
-def cutting(
-    search: Search, units: Sequence[Units], cut: Cut, progress: Progress | None = None
-) -> Cutting:
-    """Return how units are cut, with the moments that their readers are refitted to.
-
-    Args:
-        search: The search; units that its limits keep are left out.
-        units: What may be removed.
-        cut: Removes it, and fits nothing.
-        progress: Called with (stage, done, all).
-    """
-    tell = progress or silent
-    model, samples, seed = search.model, search.samples, search.budget.seed
-    units = [one for one in units if not any(search.limits.is_kept(n) for n, _ in one.entries)]
-    read = [
-        reader
-        for reader in readers(model).values()
-        if any(reader.unit_of_feature(one) is not None for one in units)
-    ]
-    # Channels of a kernel with places come before the places, where a mask would look for its own.
-    has_places = any(len(reader.shape) > 2 for reader in read)
-    mask = None if has_places else mask_input(model, samples, seed)
-    known = input_moments(
-        model,
-        read,
-        samples,
-        mask=mask,
-        seed=seed,
-        progress=lambda a, b: tell("what weights read", a, b),
-    )
-    return Cutting(units, cut, known, mask)
-
-
 def ranking(
     search: Search,
     cuts: Cutting,
     *,
-    criterion: Criterion = "obs",
+    criterion: Importance = "obs",
     node_costs: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> Ranking:
@@ -174,10 +106,20 @@ def ranking(
         progress: Called with (stage, done, all).
     """
     tell, model, units = progress or silent, search.model, cuts.units
+    scores: Mapping[str, npt.NDArray[Any]] = {}
+    if criterion not in CRITERIA:
+        scores = unit_importance(
+            model,
+            units,
+            search.samples,
+            criterion,
+            seed=search.budget.seed,
+            progress=lambda a, b: tell(f"importance by {criterion}", a, b),
+        )
     found = curves(
         model,
         units,
-        removals(model, units, cuts.known, criterion),
+        removals(model, units, cuts.known, _told_by_moments(criterion), scores),
         cuts.cut,
         cuts.known,
         search.reference,
@@ -185,11 +127,20 @@ def ranking(
     )
     order = {name: best for name, (_, best) in found.items()}
     cost = work(model, units, search.facts.shapes, node_costs)
-    damage = {name: curve for name, (curve, _) in found.items()}
-    widths = narrowed(damage, cost, [1 - part for part in LADDER])
+    losses = {name: curve for name, (curve, _) in found.items()}
+    widths = narrowed(losses, cost, [1 - part for part in LADDER])
     whole = cost({})
     removed = [1 - cost(one) / whole if whole > 0 else 0.0 for one in widths]
-    return Ranking(cuts, order, widths, removed)
+    damage = [
+        sum(float(losses[name].damage[losses[name].count - width]) for name, width in one.items())
+        for one in widths
+    ]
+    return Ranking(cuts, order, widths, damage, removed)
+
+
+def _told_by_moments(criterion: Importance) -> Criterion:
+    """Return the criterion, or that of groups which another cannot rank."""
+    return next((one for one in CRITERIA if one == criterion), "obs")
 
 
 def pruned(
@@ -198,14 +149,15 @@ def pruned(
     cut: Cut,
     *,
     share: float = 0.5,
-    criterion: Criterion = "obs",
+    criterion: Importance = "obs",
     node_costs: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> Pruned | None:
     """Return the most pruned model whose drop keeps to a share of the budget, or None.
 
-    The rungs of ``LADDER`` are bisected; what counts is the pessimistic end of the drop on the
-    held-out samples. Each trial is cut and refitted layer by layer to the calibration samples.
+    The rungs of ``LADDER`` are tried from that on which the curves foretell, upwards or downwards;
+    what counts is the pessimistic end of the drop on the held-out samples. Each trial is cut and
+    refitted to the calibration samples, layer by layer where that is the better.
 
     Args:
         search: The search; nothing is pruned that its limits keep.
@@ -225,17 +177,22 @@ def pruned(
         node_costs=node_costs,
         progress=progress,
     )
-    rungs = sum(part <= search.limits.max_prune for part in LADDER)
-    best, low, high, stages = None, 0, rungs - 1, STAGES
+    allowed, stages = share * search.budget.max_drop, affordable_stages(search)
+    low, high = 0, sum(part <= search.limits.max_prune for part in LADDER) - 1
+    rung = max(sum(damage <= allowed for damage in ranks.damage[: high + 1]) - 1, 0)
+    best, is_bounded, step = None, False, 1
     while low <= high and time.monotonic() < end:
-        rung = (low + high + 1) // 2
         made = at_rung(search, ranks, rung, stages=stages, progress=progress)
         if made is not None and not made.repairs_in_sequence:
             stages = 0
-        if made is not None and made.fidelity.drop.high <= share * search.budget.max_drop:
+        if made is not None and made.fidelity.drop.high <= allowed:
             best, low = made, rung + 1
         else:
-            high = rung - 1
+            high, is_bounded = rung - 1, True
+        if is_bounded and best is not None:
+            rung = (low + high + 1) // 2
+        else:
+            rung, step = (max(rung - step, 0) if is_bounded else min(rung + step, high)), 2 * step
         tell("pruning within the budget", len(LADDER) - (high - low + 1), len(LADDER))
     return best
 
@@ -275,43 +232,6 @@ def at_rung(
     reasons = {name: _reason(ranks, name, len(stay)) for name, stay in kept.items()}
     removed = ranks.removed[rung]
     return Pruned(found.model, kept, reasons, removed, measured, found.repairs, in_sequence)
-
-
-def refitted(
-    search: Search,
-    cuts: Cutting,
-    kept: Kept,
-    *,
-    start: Repaired | None = None,
-    stages: int = STAGES,
-    progress: Progress | None = None,
-) -> Repaired:
-    """Return the model with only what is kept, its readers refitted.
-
-    Args:
-        search: The search.
-        cuts: What may be removed, and how.
-        kept: What stays, by group.
-        start: The same, refitted all at once; None if that is still to be done.
-        stages: Most passes over the samples of a repair layer by layer; 0 for all at once.
-        progress: Called with (stage, done, all).
-    """
-    tell = progress or silent
-    made = start or repaired(search.model, cuts.units, kept, cuts.cut, cuts.known)
-    if not stages:
-        return made
-    return sequential(
-        search.model,
-        made,
-        cuts.units,
-        kept,
-        cuts.cut,
-        search.samples,
-        stages=stages,
-        mask=cuts.mask,
-        seed=search.budget.seed,
-        progress=lambda done, total: tell("repair of pruned layers", done, total),
-    )
 
 
 def _reason(ranks: Ranking, name: str, width: int) -> str:

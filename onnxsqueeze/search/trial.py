@@ -15,9 +15,13 @@ from onnxsqueeze.data.samples import Samples
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.records import Fidelity
 from onnxsqueeze.facts.store import Store
+from onnxsqueeze.graph.mapped import DataFile
 from onnxsqueeze.measure.fidelity import Reference, fidelity_against
 from onnxsqueeze.measure.sequential import sequential
+from onnxsqueeze.measure.worth import worth
 from onnxsqueeze.passes.apply import Applied, apply
+from onnxsqueeze.passes.apply_large import apply_large
+from onnxsqueeze.passes.scale_axes import scale_axes
 from onnxsqueeze.plan.make import make_plan
 from onnxsqueeze.plan.types import Order, Plan, UnitsChoice
 from onnxsqueeze.progress import Progress, silent
@@ -25,6 +29,8 @@ from onnxsqueeze.progress import Progress, silent
 LEVELS = 98
 """Damage limits that are tried: level k is ``10 ** (-k / 12)``, from 1 to 1e-8; the last is 0."""
 LEVELS_PER_DECADE = 12
+LARGE_FILE = "large.data"
+"""Where new weights of a large model lie, in the store, until its file is written."""
 GIVEN_BACK = 2
 """Levels (1.7 dB) that a search gives back, since the samples that it chose by flatter it."""
 
@@ -57,6 +63,9 @@ class Search:
         samples: Calibration samples, which sequential rounding runs on.
         units: What ``model`` was narrowed to before; part of every plan.
         refit: How what reads these units was fitted; see ``Plan``.
+        order: How weights are rounded in every plan; see ``Plan``.
+        share: Part of the sparsity asked for that is carried out.
+        is_large: Whether the weights lie on disk, and are compressed one at a time.
     """
 
     model: ir.Model
@@ -69,12 +78,29 @@ class Search:
     samples: Samples
     units: Mapping[str, UnitsChoice] = field(default_factory=dict)
     refit: Order = "each"
+    order: Order = "each"
+    share: float = 1.0
+    is_large: bool = False
 
     def applied(self, plan: Plan, progress: Progress | None = None) -> Applied:
         """Return the model with the plan carried out; see the function."""
+        if self.is_large:
+            return self._applied_large(plan, progress)
         seed = self.budget.seed
         return applied(
             plan, self.model, self.facts, self.samples, self.store, seed=seed, progress=progress
+        )
+
+    def _applied_large(self, plan: Plan, progress: Progress | None) -> Applied:
+        """Return the same, new weights in a file of the store, which the next plan overwrites."""
+        tell = progress or silent
+        return apply_large(
+            plan,
+            self.model,
+            self.facts.grams,
+            DataFile(self.store.folder / LARGE_FILE),
+            store=self.store,
+            progress=lambda done, total: tell("rounding of weights", done, total),
         )
 
     def trial(self, plan: Plan, level: int, progress: Progress | None = None) -> Trial:
@@ -86,7 +112,7 @@ class Search:
             "fitted to": self.facts.data_sha256,
             "metric": self.reference.metric.name,
             "seed": self.budget.seed,
-            "provider": self.target.provider,
+            "provider": self.target.providers[0].model_dump(mode="json"),
             "plan": hashlib.sha256(decisions.encode()).hexdigest(),
         }
         saved = self.store.get("trial", key)
@@ -120,22 +146,33 @@ def applied(
     Raises:
         PlanError: If the plan does not fit the model.
     """
-    if plan.order == "each":
-        return apply(plan, model, facts.grams, store=store)
+    scaled = scale_axes(plan, model, facts.shapes, facts.grams)
     tell = progress or silent
+    scores = worth(
+        plan,
+        scaled.model,
+        scaled.grams,
+        samples,
+        store=store,
+        seed=seed,
+        progress=lambda done, total: tell("importance of weights", done, total),
+    )
+    if plan.order == "each":
+        return apply(plan, scaled.model, scaled.grams, scores=scores, store=store)
     refined = sequential(
         plan,
-        model,
-        facts.grams,
+        scaled.model,
+        scaled.grams,
         samples,
-        facts.shapes,
+        scaled.shapes,
         store=store,
         key={"model": facts.model_sha256, "data": samples.fingerprint},
         seed=seed,
+        scores=scores,
         progress=lambda done, total: tell("rounding in the order of the graph", done, total),
     )
     made, biases = refined.codes, refined.biases
-    return apply(plan, model, facts.grams, made=made, biases=biases, store=store)
+    return apply(plan, scaled.model, scaled.grams, made=made, biases=biases, store=store)
 
 
 def deadline(search: Search) -> float:
@@ -146,7 +183,16 @@ def deadline(search: Search) -> float:
 def at_level(search: Search, level: int) -> Plan:
     """Return the plan whose expected damage is at most that of a level."""
     damage_limit = 10 ** (-level / LEVELS_PER_DECADE) if level < LEVELS - 1 else 0.0
-    plan = make_plan(search.facts, search.target, search.limits, damage_limit=damage_limit)
+    plan = make_plan(
+        search.facts,
+        search.target,
+        search.limits,
+        damage_limit=damage_limit,
+        share=search.share,
+    )
+    if search.order != "each":
+        said = "weights are fitted in the order of the graph, each to what it reads then"
+        plan = plan.model_copy(update={"order": search.order, "notes": (*plan.notes, said)})
     if not search.units:
         return plan
     return plan.model_copy(update={"units": dict(search.units), "refit": search.refit})

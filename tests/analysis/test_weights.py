@@ -122,3 +122,29 @@ def test_weights_of_branches_are_found_and_have_no_rows_to_fit_to():
     # What a branch makes is no value of the main graph, wherever the weight itself lies.
     assert by_name["v"].linear is None
     assert by_name["w"].linear is None
+
+
+def test_a_table_that_is_multiplied_by_through_a_transpose_is_one_weight_of_both():
+    found = only(
+        """g (int64[N] i) => (float[] y) <float[32,16] w> {
+        e = Gather (w, i)  t = Transpose <perm = [1, 0]> (w)  y = MatMul (e, t) }"""
+    )
+    assert (found.name, found.axis, found.node.op_type) == ("w", 0, "Gather")
+    assert found.linear is None  # its rows are read as they are, too, so none are fitted
+
+
+def test_a_matrix_behind_a_transpose_is_a_weight():
+    found = only(
+        "g (float[N,16] x) => (float[] y) <float[32,16] w> {"
+        " t = Transpose (w)  y = MatMul (x, t) }"
+    )
+    assert (found.axis, found.role) == (0, "linear")
+
+
+def test_a_transposed_matrix_that_others_read_too_is_left_alone():
+    _, (other,) = weights(
+        made("""
+    g (float[N,16] x) => (float[] y, float[] z) <float[16,16] w> {
+      t = Transpose (w)  y = MatMul (x, t)  z = Exp (t) }""")
+    )
+    assert other.reason == "Exp does not read it as a weight behind Transpose"

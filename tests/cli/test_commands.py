@@ -52,6 +52,7 @@ def test_compress_writes_model_plan_and_reports(
         f"{folder}/plan.json",
         f"{folder}/report.json",
         f"{folder}/report.html",
+        f"{folder}/report.md",
     }
     assert {name: place.digests()[name] for name in before} == before
     assert report == json.loads((place.folder / folder / "report.json").read_text("utf-8"))
@@ -304,7 +305,9 @@ def test_the_help_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_command_is_in_the_help() -> None:
     assert sorted(group.commands) == [
         "apply",
+        "completion",
         "compress",
+        "diff",
         "doctor",
         "inspect",
         "measure",
@@ -320,6 +323,7 @@ def test_module_runs_as_a_program(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
         return done.returncode, done.stdout + done.stderr
 
-    assert program("--version") == (0, f"onnxsqueeze {__version__}\n")
+    code, text = program("--version")
+    assert (code, text.splitlines()[0]) == (0, f"onnxsqueeze {__version__}")
     code, text = program("inspect", "gone.onnx")
     assert (code, text.splitlines()[0]) == (3, f"error: there is no file {tmp_path / 'gone.onnx'}")

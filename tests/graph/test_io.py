@@ -268,7 +268,7 @@ def changed(folder: Path, change: str) -> Path:
     [
         ("no outputs", "has a graph without outputs"),
         ("training", "holds 1 training graph"),
-        ("sparse", "sparse initializer 's' cannot be carried"),
+        ("sparse", "sparse initializer 's' cannot be read"),
         ("cycle", "holds a graph with a cycle"),
         ("never produced", r"node '' \(Conv\) reads 'nowhere', which nothing produces"),
         ("output never produced", "output 'nowhere' is produced by nothing"),

@@ -4,7 +4,7 @@ import pytest
 
 from onnxsqueeze.errors import DataError
 from onnxsqueeze.measure import latency as module
-from onnxsqueeze.measure.latency import latency, verdict
+from onnxsqueeze.measure.latency import latency, noise_floor, verdict
 from onnxsqueeze.numerics.statistics import Estimate, median_interval
 from tests.measure.pairs import LINEAR, samples, saved
 
@@ -84,8 +84,9 @@ def test_wall_time_decides_where_thread_time_says_nothing(
     sessions = []
 
     def given(session, _feed, _repeats):
-        sessions.append(session)
-        return cpu, 4.0 if session is sessions[0] else 2.0
+        if session not in sessions:
+            sessions.append(session)
+        return cpu, 2.0 if sessions.index(session) == 1 else 4.0
 
     monkeypatch.setattr(module, "_timed", given)
     path = saved(tmp_path, "a", LINEAR)
@@ -93,6 +94,7 @@ def test_wall_time_decides_where_thread_time_says_nothing(
     found = latency(path, path, samples(LINEAR, FEEDS), threads=threads)
 
     assert found.speedup.value == speedup
+    assert found.again_ms == ((4.0,) * 15 if threads > 1 else ())
     assert found.verdict == ("faster" if speedup > 1 else "same")
 
 
@@ -117,3 +119,30 @@ def test_refusals(tmp_path):
         latency(path, path, given[:0])
     with pytest.raises(ValueError, match="pairs must be at least 3, not 2"):
         latency(path, path, given, pairs=2)
+
+
+def test_what_the_original_differs_from_itself_is_no_difference(tmp_path, monkeypatch):
+    """The result takes 0.8 of the original's wall time, and so does the original, once more."""
+    sessions = []
+
+    def given(session, _feed, _repeats):
+        if session not in sessions:
+            sessions.append(session)
+        return 1.0, 4.0 if sessions.index(session) == 0 else 3.2
+
+    monkeypatch.setattr(module, "_timed", given)
+    path = saved(tmp_path, "a", LINEAR)
+
+    found = latency(path, path, samples(LINEAR, FEEDS), threads=2)
+
+    assert found.speedup.value == pytest.approx(1.25)
+    assert found.noise_floor == pytest.approx(0.25)
+    assert found.verdict == "same"
+
+
+@pytest.mark.parametrize(
+    ("interval", "floor"),
+    [((1.0, 1.0, 1.0), 0.03), ((1.0, 0.9, 1.05), 0.1), ((1.1, 1.08, 1.2), 0.2)],
+)
+def test_noise_floor_is_the_far_end(interval, floor):
+    assert noise_floor(Estimate(*interval)) == pytest.approx(floor)

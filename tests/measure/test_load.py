@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from onnxsqueeze.data import DataSettings
@@ -83,6 +84,7 @@ def test_the_same_samples_for_both_are_refused(path, tmp_path):
         load(path, DataSettings(tmp_path / "a.npz", evaluation=arrays(4)))
     assert str(caught.value).splitlines() == [
         "the same samples are given to calibrate on and to measure on",
+        f"  All 4 of the given arrays are among those of {tmp_path / 'a.npz'}.",
         "  Leave the evaluation samples out: a part of the others is then held out.",
     ]
 
@@ -178,3 +180,49 @@ def test_another_model_is_not_taken_for_this_one(path, tmp_path):
     assert models.operators(load(path, settings, store).model) == ["MatMul", "Neg"]
     records = [json.loads(p.read_text()) for p in store.folder.glob("clean-*/record.json")]
     assert len({record["key"]["model"] for record in records}) == 2
+
+
+def test_a_large_model_is_cleaned_without_a_copy_of_its_weights(tmp_path: Path) -> None:
+    io.write(models.read(models.RESIDUAL, tmp_path), tmp_path / "big.onnx", external=True)
+    store = Store(tmp_path / "facts")
+    data = DataSettings()
+
+    loaded = load(tmp_path / "big.onnx", data, store, large_bytes=0)
+    again = load(tmp_path / "big.onnx", data, store, large_bytes=0)
+
+    assert loaded.is_large
+    assert again.is_large
+    assert not load(tmp_path / "big.onnx", data, store).is_large
+    for model in (loaded.model, again.model):
+        tensor = model.graph.initializers["w2"].const_value
+        assert isinstance(tensor, ir.ExternalTensor)
+        assert Path(tensor.path) == (tmp_path / "big.onnx.data").resolve()
+    assert not list(store.folder.rglob("*.data"))
+    said = [c for c in loaded.changes if "stay on disk" in c.after]
+    assert {change.step for change in said} == {
+        "clean by runtime",
+        "fold scale",
+        "fold batch norm",
+    }
+    feed = models.feed(x=(2, 3, 8, 8))
+    expected = models.outputs(tmp_path / "big.onnx", feed)["y"]
+    np.testing.assert_array_equal(models.outputs(loaded.model, feed)["y"], expected)
+
+
+def test_a_large_model_with_its_weights_inside_gets_them_outside_once(tmp_path: Path) -> None:
+    io.write(models.read(models.RESIDUAL, tmp_path), tmp_path / "big.onnx")
+    store = Store(tmp_path / "facts")
+
+    loaded = load(tmp_path / "big.onnx", DataSettings(), store, large_bytes=0)
+    stamps = {path: path.stat().st_mtime_ns for path in store.folder.glob("weights-*")}
+    load(tmp_path / "big.onnx", DataSettings(), store, large_bytes=0)
+
+    assert len(stamps) == 2
+    assert {path: path.stat().st_mtime_ns for path in store.folder.glob("weights-*")} == stamps
+    assert isinstance(loaded.model.graph.initializers["w2"].const_value, ir.ExternalTensor)
+
+
+def test_without_a_store_no_model_is_large(tmp_path: Path) -> None:
+    io.write(models.read(models.RESIDUAL, tmp_path), tmp_path / "big.onnx", external=True)
+
+    assert not load(tmp_path / "big.onnx", DataSettings(), large_bytes=0).is_large

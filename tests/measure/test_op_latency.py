@@ -146,3 +146,29 @@ def test_a_malformed_file_is_refused(tmp_path, text):
 
     with pytest.raises(DataError, match=r"holds no operator latencies: .+\n.*Remove"):
         OpLatencies.load(path)
+
+
+def product(features):
+    return ir.from_onnx_text(
+        HEADER + f"g (float[a,{features}] x) => (float[a,48] out) {{"
+        " p = MatMul(x, w)  out = Tanh(p) }",
+        initializers=[ir.tensor(filled(features, 48), name="w")],
+    )
+
+
+def test_products_are_timed_with_weights_in_blocks_too():
+    found, _ = measured(product(192), shapes={"x": (3, 192)})
+
+    timed = found["p"].integers
+    assert set(timed) == {"qdq", "dynamic", "blockwise4", "blockwise8"}
+    assert all(one.fused for one in timed.values())
+    # the largest power of two that divides 192
+    assert {form: one.block for form, one in timed.items()} == {
+        "qdq": None, "dynamic": None, "blockwise4": 64, "blockwise8": 64,
+    }  # fmt: skip
+
+
+def test_features_that_have_no_blocks_are_timed_without():
+    found, _ = measured(product(40), shapes={"x": (3, 40)})
+
+    assert set(found["p"].integers) == {"qdq", "dynamic"}

@@ -70,3 +70,32 @@ def test_a_build_that_does_not_tell_gives_the_session_s_provider(monkeypatch):
 def test_a_provider_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(ProviderError, match="NoSuchExecutionProvider was asked for"):
         placement(saved(tmp_path, "a", LINEAR), "NoSuchExecutionProvider")
+
+
+def test_time_is_told_by_provider_and_kernel():
+    x = np.zeros((1, 16, 8, 8), np.float32)
+    found = placement(conv(), feed={"x": x})
+
+    (provider,) = found.milliseconds
+    assert provider == "CPUExecutionProvider"
+    # A fused kernel keeps its operator's name, without the domain.
+    assert "Conv" in found.milliseconds[provider]
+    assert min(found.milliseconds[provider].values()) >= 0
+    assert found.time_shares == {"CPUExecutionProvider": 1.0}
+
+
+def test_a_node_with_subgraphs_is_not_counted_with_what_is_inside(tmp_path):
+    feeds = {"x": np.ones(2, np.float32), "c": np.array(True)}
+    path = saved(tmp_path, "branch", BRANCH)
+    needed = {one.name for one in ir.load(path).graph.inputs}
+
+    found = placement(path, feed={name: feeds[name] for name in needed})
+
+    times = found.milliseconds["CPUExecutionProvider"]
+    assert "If" not in times
+    assert list(times) == ["Sin"]  # the branch that was taken
+
+
+def test_without_a_feed_no_time_is_told(tmp_path):
+    found = placement(saved(tmp_path, "a", LINEAR))
+    assert (found.milliseconds, found.time_shares) == ({}, {})

@@ -199,6 +199,18 @@ def test_pruned_values_stay_zero(tmp_path):
     assert np.count_nonzero(back)
 
 
+@pytest.mark.parametrize("fields", [{"sparsity": 0.6}, {"pattern": "2:4"}, {"prune_below": 0.15}])
+def test_floats_that_give_up_a_part_lose_less_than_each_by_itself(tmp_path, fields):
+    model = made(TEXT)
+    thin = choice(32, "float", **fields)
+    planned = plan(w=thin, v=thin, u=thin)
+    alone, refined = both(model, planned, feeds(), tmp_path)
+    assert lost(model, refined, feeds()) < lost(model, alone, feeds())
+    for name, w in models.constants(refined).items():
+        if name in "wvu":
+            assert np.count_nonzero(w == 0) == np.count_nonzero(models.constants(alone)[name] == 0)
+
+
 def test_branches_go_on_beside_the_walk(tmp_path):
     text = """
     g (float[N,16] x, bool q) => (float[N,32] y) <float[16,32] w, float[32,32] v, float[32] b> {

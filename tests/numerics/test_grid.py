@@ -132,8 +132,24 @@ def test_mse_scale_errs_no_more_than_max_scale(rows, importance, bits, block, we
     # up to 100, and their sum.
     slack = 1e-5 * worse + h.sum() * (200 * 2.0**-24) ** 2
     assert (better <= worse + slack).all()
-    assert (found >= full / 2).all()
-    assert (found <= full).all()
+    least = full / 2 if bits == 8 else full * 7 / 8 / 2  # −8 takes the largest value, not 7
+    assert (np.abs(found) >= least * (1 - 1e-6)).all()
+    assert (np.abs(found) <= full).all()
+    assert bits == 4 or (found > 0).all()
+
+
+def test_the_lowest_code_goes_to_the_largest_value_whatever_its_sign():
+    """Whole numbers from −7 to 8 times 0.5 have 16 codes, which only a negative scale has."""
+    rows = np.arange(-7, 9, dtype=np.float32)[None] / 2
+
+    scale = mse_scale(rows, 4)
+
+    assert scale.tolist() == [[-0.5]]
+    assert from_grid(to_grid(rows, scale, 4), scale).tolist() == rows.tolist()
+
+
+def test_negative_scales_are_rounded_away_from_zero_too():
+    assert to_bfloat16(np.array([-1.001], np.float32)).tolist() == [-1.0078125]
 
 
 def test_mse_scale_sacrifices_an_outlier_that_matters_little():
@@ -142,7 +158,7 @@ def test_mse_scale_sacrifices_an_outlier_that_matters_little():
     # Without the outlier the values end at 4: half of 8, the smallest scale that is tried.
     assert mse_scale(rows, 4, None, importance)[0, 0] < 0.6 * max_scale(rows, 4)[0, 0]
     important = np.array([1e6, *np.ones(31)], np.float32)
-    assert mse_scale(rows, 4, None, important)[0, 0] == max_scale(rows, 4)[0, 0]
+    assert mse_scale(rows, 4, None, important)[0, 0] == -1.0  # 8 = −8 · −1, exactly
 
 
 @REPEATABLE

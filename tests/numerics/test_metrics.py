@@ -191,7 +191,10 @@ def test_a_name_of_the_users_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("f1", r"there is no metric 'f1': it is none of auto, top1, accuracy, cosine, mse, nor"),
+        (
+            "f1",
+            r"none of auto, top1, accuracy, cosine, mse, perplexity, divergence, nor",
+        ),
         (".a:b", "there is no metric '.a:b'"),
         ("no_such_module_here:f", "cannot be imported: No module named 'no_such_module_here'"),
         ("math:no_such", "cannot be imported: module 'math' has no attribute 'no_such'"),

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from onnxsqueeze.facts.records import Coverage
-from onnxsqueeze.passes.coverage import coverage
+from onnxsqueeze.passes.coverage import coverage, fallen_back
 from onnxsqueeze.passes.insert_dynamic import InsertDynamicPass
 from onnxsqueeze.passes.insert_qdq import InsertQdqPass
 from onnxsqueeze.plan.types import ActivationChoice, Plan, WeightChoice
@@ -193,3 +194,48 @@ def test_a_plan_of_floats_has_nothing_to_cover(tmp_path):
     path = stored(tmp_path, "d = Identity(w)", w=CODES.astype(np.float32))
 
     assert coverage(plan(w="float"), path) == ()
+
+
+def in_blocks(**fields):
+    choice = {"form": "blockwise", "bits": 4, "block": 16, "axis": 1, "reason": "test", **fields}
+    return Plan(model_sha256="0" * 64, weights={"w": WeightChoice(**choice)})
+
+
+def dotted(model):
+    """Name what is made of a weight as the pass does, which the text form cannot."""
+    for value in list(model.graph.initializers.values()):
+        value.name = value.name.replace("_", ".")
+
+
+def test_a_product_of_blocks_that_is_not_fused_is_named(tmp_path):
+    """alpha = 2 keeps ONNX Runtime from its kernel, and the weight is made floats at every run."""
+    planned = in_blocks()
+    nodes = "w0 = DequantizeLinear<axis=0, block_size=16>(w_int, w_scale)"
+    path = written(
+        tmp_path,
+        f"g (float[4,32] x) => (float[4,6] out) {{ {nodes} out = Gemm<alpha=2.0>(x, w0) }}",
+        dotted,
+        w_int=np.zeros((32, 6), ml_dtypes.int4), w_scale=weight(2, 6),
+    )  # fmt: skip
+
+    (row,) = coverage(planned, path)
+
+    assert (row.form, row.planned, row.done) == ("blockwise", 1, 0)
+    assert row.missing == ("w (DequantizeLinear)",)
+    assert "ONNX Runtime made another kernel" in fallen_back(planned, path)["w"]
+
+
+def test_one_of_two_products_that_is_not_fused_is_enough(tmp_path):
+    planned = in_blocks()
+    nodes = "w0 = DequantizeLinear<axis=0, block_size=16>(w_int, w_scale)"
+    path = written(
+        tmp_path,
+        f"""g (float[4,32] x) => (float[4,6] out) {{ {nodes}
+        a = MatMul(x, w0)  t = Tanh(x)  b = MatMul(t, w0)  out = Add(a, b) }}""",
+        dotted,
+        w_int=np.zeros((32, 6), ml_dtypes.int4), w_scale=weight(2, 6),
+    )  # fmt: skip
+
+    (row,) = coverage(planned, path)
+
+    assert row.done == 0

@@ -38,9 +38,17 @@ def test_a_portable_plan_has_no_scales_of_columns():
 
 
 def test_a_plan_without_samples_says_so():
-    notes = make_plan(facts(data=None), Target(), Limits(), damage_limit=1e-2).notes
-    assert len(notes) == 2
-    assert notes[1].startswith("no samples were given: weights only")
+    plan = make_plan(facts(data=None), Target(), Limits(bits=(8, 16)), damage_limit=1e-2)
+    assert len(plan.notes) == 2
+    assert plan.notes[1].startswith("no samples were given: weights only")
+
+
+def test_without_samples_few_bits_are_half_quadratic_and_the_plan_says_what_that_costs():
+    plan = make_plan(facts(data=None), Target(), Limits(bits=(4,)), damage_limit=1e9)
+    stored = [one for one in plan.weights.values() if one.form == "stored"]
+    assert stored
+    assert {one.rounding for one in stored} == {"half_quadratic"}
+    assert any("nothing is known of what that does to real inputs" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize(

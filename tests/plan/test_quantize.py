@@ -185,3 +185,47 @@ def test_a_grid_is_only_made_for_nodes_that_change():
     found = chosen(latencies={"y": latency(0.5), "z": latency(2.0)})
 
     assert found.activations == {"r": ActivationChoice(low=0.0, high=6.5, reason="read by mm")}
+
+
+def in_blocks(qdq=2.0, **speedups):
+    made = latency(qdq, **speedups)
+    integers = {
+        form: one.model_copy(update={"block": 64}) if form.startswith("blockwise") else one
+        for form, one in made.integers.items()
+    }
+    return {"z": made.model_copy(update={"integers": integers})}
+
+
+@pytest.mark.parametrize(
+    ("speedups", "form"),
+    [
+        ({"blockwise4": 4.0, "blockwise8": 3.0, "dynamic": 2.0}, "blockwise4"),
+        ({"blockwise4": 4.0, "blockwise8": 3.9, "dynamic": 2.0}, "blockwise8"),  # 2.5% slower
+        ({"blockwise4": 1.0, "blockwise8": 0.9, "dynamic": 2.1}, "dynamic"),
+        ({"blockwise8": 2.0, "dynamic": 2.0}, "blockwise8"),  # the mildest
+    ],
+)
+def test_blocks_are_taken_where_they_are_fastest_and_in_doubt_the_mildest(speedups, form):
+    found = chosen((MATMUL,), in_blocks(**speedups))
+
+    assert found.forms == {"v": form}
+
+
+def test_blocks_of_4_bits_have_zero_points_and_the_size_that_was_timed():
+    found = chosen((MATMUL,), in_blocks(blockwise4=4.0))
+
+    assert found.weights["v"] == WeightChoice(
+        form="blockwise", bits=4, axis=1, block=64, offset=True,
+        reason="its node runs 4.00 times as fast in integers, with a scale per 64 values",
+    )  # fmt: skip
+    assert found.activations == {}
+
+
+def test_only_widths_that_are_allowed_are_taken():
+    latencies = in_blocks(blockwise4=2.0, blockwise8=3.0, dynamic=4.0)
+
+    four = chosen((MATMUL,), latencies, limits=Limits(bits=(4, 16)))
+    none = chosen((MATMUL,), latencies, limits=Limits(bits=(16,)))
+
+    assert four.forms == {"v": "blockwise4"}
+    assert none.reasons == {"z": "integer kernels need 8 or 4 bits, and [16] are allowed"}

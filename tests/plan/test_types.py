@@ -19,6 +19,11 @@ PLAN = Plan(
         "half": WeightChoice(form="float16", bits=16, reason=""),
         "as it is": WeightChoice(form="float", bits=32, reason="named by --keep"),
         "integer": WeightChoice(form="qdq", bits=8, axis=0, reason=""),
+        "thin": WeightChoice(
+            form="float16", bits=16, axis=0, rounding="compensated", sparsity=0.5, shrink="l1",
+            masked=True, reason="",
+        ),
+        "patterned": WeightChoice(form="float", bits=32, axis=1, pattern="2:4", reason=""),
         "dynamic": WeightChoice(form="dynamic", bits=8, axis=1, reason=""),
     },
     activations={"x": ActivationChoice(low=-1.5, high=0.1 + 0.2, reason="seen")},
@@ -58,6 +63,24 @@ MALFORMED = {
     "an unknown width": (with_weight(bits=9), "weights.w.bits: "),
     "a block of one": (with_weight(axis=0, block=1), "weights.w.block: "),
     "pruning below zero": (with_weight(prune_below=-1), "weights.w.prune_below: "),
+    "two kinds of zeros": (
+        with_weight(prune_below=0.1, sparsity=0.5),
+        "weights.w: Value error, one of prune_below, sparsity and pattern",
+    ),
+    "a pattern of all": (
+        with_weight(axis=0, pattern="4:4"), "weights.w: Value error, a pattern n:m has n < m"
+    ),
+    "a pattern without axis": (
+        with_weight(pattern="2:4"), "weights.w: Value error, a pattern n:m has n < m"
+    ),
+    "all of it gone": (with_weight(sparsity=1.0), "weights.w.sparsity: "),
+    "a sparse initializer of integers": (
+        changed(
+            zeros="initializer",
+            weights={"w": {"form": "stored", "bits": 8, "masked": True, "reason": ""}},
+        ),
+        "the file: Value error, sparse initializers are float, and 'w' is not",
+    ),
     "no reason": (changed(weights={"w": {"form": "float", "bits": 32}}), "weights.w.reason: "),
     "float16 in 8 bits": (
         with_weight(form="float16"), "weights.w: Value error, form float16 has 16 bits, not 8"

@@ -8,9 +8,12 @@ from onnxsqueeze.facts.records import (
     Change,
     Coverage,
     Fidelity,
+    Footprint,
     Interval,
     Latency,
     Machine,
+    Memory,
+    Placed,
     Placement,
     Validation,
 )
@@ -18,10 +21,12 @@ from onnxsqueeze.numerics.density import describe
 from onnxsqueeze.report.types import (
     ActivationRow,
     Distribution,
+    FrozenRow,
     LeftAlone,
     ModelSummary,
     Report,
     WeightRow,
+    WidthRow,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -96,6 +101,42 @@ def weights(count=24):
             )
         )
     return tuple(rows)
+
+
+def placed():
+    """Return where both models run: the original on one provider, the result on two."""
+    cpu, gpu = "CPUExecutionProvider", "CUDAExecutionProvider"
+    original = Placement(
+        optimized_operators={"Conv": 38},
+        providers={cpu: {"Conv": 38, "Softmax": 1}},
+        milliseconds={cpu: {"Conv": 11.0, "Softmax": 0.5}},
+    )
+    result = Placement(
+        optimized_operators={"Conv": 28, "QLinearConv": 10},
+        providers={cpu: {"QLinearConv": 10}, gpu: {"Conv": 28, "Softmax": 1}},
+        milliseconds={cpu: {"QLinearConv": 2.0}, gpu: {"Conv": 5.75, "Softmax": 0.25}},
+    )
+    return Placed(provider="cuda", original=original, result=result)
+
+
+def full():
+    """Return a report with every optional part."""
+    ranges = distribution(np.random.default_rng(2).normal(2.0, 1.5, 4000))
+    footprints = Footprint(resident_bytes=40_000_000, peak_bytes=90_000_000)
+    memory = Memory(provider="cpu", original=footprints, result=footprints)
+    grid = compress().activations[0]
+    return compress(
+        activations=(grid.model_copy(update={"distribution": ranges}),),
+        widths=(
+            WidthRow(name="stem.channels", kept=24, count=32, reason="least error after repair"),
+            WidthRow(name="head.neurons", kept=96, count=256, reason="least error after repair"),
+        ),
+        frozen=(
+            FrozenRow(weight="stem.weight", axes=(1, 2), reason="it is an input of the model"),
+            FrozenRow(weight="head.weight", axes=(0,), reason="it is an output of the model"),
+        ),
+        validation=validation(placements=(placed(),), memory=(memory,)),
+    )
 
 
 def validation(**changed):

@@ -314,3 +314,29 @@ def test_budget_that_no_result_could_be_shown_to_keep_is_told(
     told = [note for note in report.notes if "samples" in note and "cannot show" in note]
     assert len(told) == bool(expected)
     assert expected in "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("max_drop", "expected"),
+    [
+        # 0.00051 to 0.00478 around 0.00234: s = 0.00427 / 3.92, d = 0.00066,
+        # 512 * (2.801585 * s / d)**2 = 10946.7.
+        (0.003, "512 samples on cpu do not tell whether the drop is at most 0.30%: it is "),
+        (0.003, "; about 10947 samples would, if the drop is what it seems to be"),
+        (0.00234, "no number of samples is likely to"),
+        (0.01, ""),
+        (0.0001, ""),
+    ],
+)
+def test_samples_that_do_not_tell_are_told_with_how_many_would(
+    original: Path, max_drop: float, expected: str
+) -> None:
+    validation = fixture.validation()
+    fidelity = validation.fidelity[0].model_copy(update={"metric": "auto (y: values)"})
+    validation = validation.model_copy(update={"fidelity": (fidelity,)})
+
+    report = compressed(original, validation=validation, budget=Budget(max_drop=max_drop))
+
+    told = [note for note in report.notes if "samples on cpu" in note]
+    assert len(told) == bool(expected)
+    assert expected in "".join(told)

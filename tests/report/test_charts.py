@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from onnxsqueeze.report.charts import charts, spreads
+from onnxsqueeze.report.charts import charts, ranges, spreads
 from tests.report import fixture
 
 
@@ -15,7 +15,7 @@ def drawn(report):
 def test_compress_has_every_chart():
     found = drawn(fixture.compress())
 
-    assert list(found) == ["causes", "damage", "layers", "speed0"]
+    assert list(found) == ["causes", "tradeoff", "damage", "layers", "speed0"]
     assert len(spreads(fixture.compress())) == 6
 
 
@@ -32,8 +32,8 @@ def test_bare_report_has_no_charts():
 
 
 def test_every_chart_has_a_title_and_named_axes():
-    report = fixture.compress()
-    for chart in (*charts(report), *spreads(report)):
+    report = fixture.full()
+    for chart in (*charts(report), *spreads(report), *ranges(report)):
         assert chart.title
         for axis in ("xaxis", "yaxis"):
             assert chart.figure["layout"][axis]["title"]["text"]
@@ -111,3 +111,57 @@ def test_names_are_no_markup_for_plotly():
     figure = drawn(fixture.compress(weights=(row,)))["layers"].figure
 
     assert figure["data"][0]["hovertext"] == ["&lt;a href='x'&gt;&amp;w&lt;/a&gt;"]
+
+
+def test_full_report_has_charts_of_widths_kernels_and_providers():
+    found = drawn(fixture.full())
+
+    assert [name for name in found if name not in drawn(fixture.compress())] == [
+        "widths",
+        "operators0",
+        "placement",
+    ]
+
+
+def test_kept_widths_stand_beside_the_original_ones():
+    before, kept = drawn(fixture.full())["widths"].figure["data"]
+
+    assert (before["x"], kept["x"]) == ([32.0, 256.0], [24.0, 96.0])
+
+
+def test_kernels_are_of_both_files_the_slowest_first_over_all_providers():
+    chart = drawn(fixture.full())["operators0"]
+    before, after = chart.figure["data"]
+
+    assert chart.figure["layout"]["yaxis"]["ticktext"] == ["Conv", "QLinearConv", "Softmax"]
+    assert (before["x"], after["x"]) == ([11.0, 0, 0.5], [5.75, 2.0, 0.25])
+    assert "All kernels: 11.5 ms became 8.00 ms" in chart.note
+
+
+def test_placement_counts_nodes_by_provider_with_their_share_of_time():
+    cpu, gpu = drawn(fixture.full())["placement"].figure["data"]
+
+    assert (cpu["name"], cpu["x"]) == ("CPUExecutionProvider", [39.0, 10.0])
+    assert cpu["text"] == ["39 (100% of the time)", "10 (25.0% of the time)"]
+    assert (gpu["name"], gpu["x"]) == ("CUDAExecutionProvider", [0.0, 29.0])
+    assert gpu["text"] == ["", "29 (75.0% of the time)"]
+
+
+def test_chosen_range_is_marked_in_the_activations_values():
+    (chart,) = ranges(fixture.full())
+
+    assert [shape["x0"] for shape in chart.figure["layout"]["shapes"]] == [-1.5, 6.25]
+    assert [one["name"].split(",")[0] for one in chart.figure["data"]] == [
+        "values",
+        "normal",
+        "laplace",
+        "kernel",
+    ]
+    assert ranges(fixture.compress()) == ()
+
+
+def test_tradeoff_says_what_was_measured_in_the_end():
+    chart = drawn(fixture.compress())["tradeoff"]
+
+    assert [one["name"] for one in chart.figure["data"]] == ["best choice of widths", "chosen"]
+    assert "0.23% (0.05% to 0.48%) lost" in chart.note

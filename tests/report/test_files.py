@@ -6,7 +6,14 @@ import math
 import pytest
 
 from onnxsqueeze.errors import OutputError, SqueezeError
-from onnxsqueeze.report.files import load_json, save_html, save_json
+from onnxsqueeze.report.files import (
+    load_json,
+    save_all,
+    save_html,
+    save_json,
+    save_junit,
+    save_markdown,
+)
 from tests.report import fixture
 
 
@@ -24,7 +31,7 @@ def test_infinite_numbers_survive_json(tmp_path):
     assert load_json(tmp_path / "report.json").weights[0].damage == math.inf
 
 
-@pytest.mark.parametrize("save", [save_json, save_html])
+@pytest.mark.parametrize("save", [save_json, save_html, save_markdown, save_junit])
 def test_only_the_finished_file_is_there_and_an_older_one_is_replaced(save, tmp_path):
     path = tmp_path / "report"
     path.write_text("old")
@@ -37,7 +44,7 @@ def test_only_the_finished_file_is_there_and_an_older_one_is_replaced(save, tmp_
     assert path.stat().st_mode == path.with_name("fresh").stat().st_mode
 
 
-@pytest.mark.parametrize("save", [save_json, save_html])
+@pytest.mark.parametrize("save", [save_json, save_html, save_markdown, save_junit])
 def test_missing_folder_is_an_output_error(save, tmp_path):
     with pytest.raises(OutputError, match=r"cannot be written to .*absent") as caught:
         save(fixture.bare(), tmp_path / "absent" / "report")
@@ -87,3 +94,14 @@ def test_mistake_is_named_with_its_place(tmp_path):
 def test_folder_is_no_report(tmp_path):
     with pytest.raises(SqueezeError, match="cannot be read"):
         load_json(tmp_path)
+
+
+def test_all_files_are_written_and_named_in_the_report(tmp_path):
+    report = save_all(fixture.compress(), tmp_path)
+
+    names = {"report.json", "report.html", "report.md"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert load_json(tmp_path / "report.json") == report
+    assert report.files["model"] == "small.onnx"
+    written = {report.files[kind] for kind in ("report", "numbers", "summary")}
+    assert written == {str(tmp_path / name) for name in names}

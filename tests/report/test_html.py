@@ -116,7 +116,7 @@ def test_links_lead_to_sections():
     assert len(set(ids)) == len(ids)
     targets = {a["href"].removeprefix("#") for tag, a in found.elements if tag == "a"}
     assert targets <= set(ids)
-    assert len(targets) == 8
+    assert len(targets) == 9
 
 
 def test_charts_have_their_place_and_data_and_plotly_is_there_once():
@@ -127,7 +127,7 @@ def test_charts_have_their_place_and_data_and_plotly_is_there_once():
     places = [a["id"] for _, a in found.elements if a.get("class") == "chart"]
     figures = json.loads(next(script for script in found.scripts if script.startswith("{")))
     assert list(figures) == places
-    assert len(places) == 10
+    assert len(places) == 11
     assert text.count("* plotly.js v") == 1
 
 
@@ -180,6 +180,31 @@ def test_inspect_shows_no_result():
     assert "1,234,567,890 multiply-adds a run" in found.text
     for absent in ("What was done", "After", "SQNR", "What was measured", "budget met", "Result"):
         assert absent not in found.text
+
+
+def test_full_report_shows_widths_frozen_axes_and_memory():
+    found = page(fixture.full())
+
+    for expected in (
+        "Kept widths",
+        "stem.channels 24 32 least error after repair",
+        "stem.weight 1, 2 it is an input of the model",
+        "Memory of a fresh process",
+        "cpu 40.0 MB 40.0 MB 90.0 MB 90.0 MB",
+        "Grid from −1.50 to 6.25; seen from −1.62 to 9.50; least squares",
+    ):
+        assert expected in found.text
+
+
+def test_metric_is_good_only_where_its_pessimistic_end_keeps_to_the_budget():
+    validation = fixture.validation()
+    wide = validation.fidelity[0].model_copy(
+        update={"drop": Interval(value=0.005, low=0.0, high=0.02)}
+    )
+    text = render(fixture.compress(validation=validation.model_copy(update={"fidelity": (wide,)})))
+
+    values = re.findall(r'class="value (\w+)">([^<]*)<', text)
+    assert values[2] == ("bad", "0.50% lost")
 
 
 def test_validate_shows_measurements_without_decisions():

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from onnxsqueeze.errors import DependencyError, ModelError, ProviderError
+from onnxsqueeze.graph import io
+from onnxsqueeze.graph.mapped import DataFile
 from onnxsqueeze.runtime import ort
+from onnxsqueeze.runtime.providers import full_name
 from tests import models
 from tests.runtime.made import made, random
 
@@ -82,7 +86,7 @@ def test_a_provider_that_is_not_there():
     [("cpu", "CPUExecutionProvider"), ("CUDA", "CUDAExecutionProvider"), ("Other", "Other")],
 )
 def test_short_names_of_providers(name, full):
-    assert ort.provider_name(name) == full
+    assert full_name(name) == full
 
 
 def test_without_the_engine_both_packages_are_named(monkeypatch):
@@ -123,3 +127,20 @@ def test_optimization_levels_and_low_memory():
     options = ort.session_options("off", threads=3, low_memory=True)
     assert (options.intra_op_num_threads, options.enable_mem_pattern) == (3, False)
     assert ort.session_options().enable_mem_pattern
+
+
+def test_weights_in_two_folders_are_read_from_both(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    model = models.read(models.RESIDUAL, tmp_path)
+    feed = models.feed(x=(2, 3, 8, 8))
+    expected = models.outputs(model, feed)["y"]
+    io.write(model, tmp_path / "one" / "m.onnx", external=True)
+    model = io.read(tmp_path / "one" / "m.onnx")
+    file = DataFile(tmp_path / "two" / "some.data")
+    value = model.graph.initializers["w3"]
+    assert value.const_value is not None
+    value.const_value = moved = file.moved(value.const_value)
+
+    np.testing.assert_array_equal(models.outputs(model, feed)["y"], expected)
+    assert value.const_value is moved

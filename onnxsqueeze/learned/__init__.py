@@ -1,0 +1,1 @@
+"""What is learned by gradient descent instead of computed: rounding, with the torch extra."""

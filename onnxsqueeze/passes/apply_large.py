@@ -1,0 +1,121 @@
+"""Carry out a plan on a model whose weights lie on disk, in the memory of one weight.
+
+Each weight is rounded, put into the graph and moved to a file before the next. Its codes are kept
+in the store, too, so that a run that was killed goes on behind the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnx_ir as ir
+
+from onnxsqueeze import __version__
+from onnxsqueeze.facts.grams import Gram, identity
+from onnxsqueeze.facts.records import Change
+from onnxsqueeze.facts.store import Store
+from onnxsqueeze.graph import walk
+from onnxsqueeze.graph.mapped import DataFile, release, spill
+from onnxsqueeze.graph.verify import verify
+from onnxsqueeze.passes.apply import Applied
+from onnxsqueeze.passes.change import done
+from onnxsqueeze.passes.insert_blockwise import InsertBlockwisePass
+from onnxsqueeze.passes.round_parts import PART_ELEMENTS, codes_in_parts, sqnr_in_parts
+from onnxsqueeze.passes.round_weights import Codes, from_arrays, needed
+from onnxsqueeze.passes.store_weights import StoreWeightsPass, check_fits
+from onnxsqueeze.passes.widen_half import widen_half
+from onnxsqueeze.plan.types import Plan
+from onnxsqueeze.runtime.memory import release as free
+
+
+def apply_large(
+    plan: Plan,
+    model: ir.Model,
+    grams: Mapping[str, Gram],
+    file: DataFile,
+    *,
+    store: Store | None = None,
+    part: int = PART_ELEMENTS,
+    progress: Callable[[int, int], None] | None = None,
+) -> Applied:
+    """Return a copy of ``model`` with the weights of the plan as it says, and what was done.
+
+    What ``apply`` makes, but that constants which it shares between weights are there for each.
+    Forms that need activations (``qdq``, ``dynamic``) are none of this.
+
+    Args:
+        plan: Decisions for this very model.
+        model: A normalised model, its weights in external data; it stays as it is.
+        grams: Gram matrices by weight; needed where the plan says ``compensated``.
+        file: Where new weights are moved to; the copy reads them there.
+        store: Where rounded weights are kept and found again.
+        part: See ``codes_in_parts``.
+        progress: Called with (done, all) of the weights.
+
+    Raises:
+        PlanError: If the plan does not fit the model.
+    """
+    check_fits(plan, plan.weights, {value.name: value for _, value in walk.initializers(model)})
+    free()  # sessions that measured the model, and what they had laid out
+    copy, quality, changes = model.clone(), dict[str, float](), list[Change]()
+    coded = frozenset(needed(plan.weights))
+    for number, (name, choice) in enumerate(plan.weights.items()):
+        value = _named(model, name)
+        every: dict[str, Codes] = {}
+        if name in coded:
+            made = _codes(plan, value, grams, store, part)
+            assert value.const_value is not None  # ONNX: an initializer has a value
+            quality[name] = sqnr_in_parts(value.const_value.numpy(), made, choice.axis, part)
+            every = {name: made}
+        _put(plan.model_copy(update={"weights": {name: choice}}), copy, every)
+        release(value.const_value)
+        spill(copy, file)
+        del every
+        free()
+        if choice.form != "float":
+            changes.append(done("apply", name, "float", f"{choice.form}, {choice.bits} bits"))
+        if progress is not None:
+            progress(number + 1, len(plan.weights))
+    verify(copy)
+    return Applied(copy, tuple(changes), quality)
+
+
+def _named(model: ir.Model, name: str) -> ir.Value:
+    return next(value for _, value in walk.initializers(model) if value.name == name)
+
+
+def _codes(
+    plan: Plan,
+    value: ir.Value,
+    grams: Mapping[str, Gram],
+    store: Store | None,
+    part: int,
+) -> Codes:
+    name, tensor = str(value.name), value.const_value
+    assert tensor is not None  # ONNX: an initializer has a value
+    choice = plan.weights[name]
+    is_fitted = choice.rounding == "compensated"
+    key = {
+        "model": plan.model_sha256,
+        "version": __version__,
+        "large": True,
+        "weight": name,
+        "choice": choice.model_dump(exclude={"reason", "masked"}),
+        "gram": identity(grams, name) if is_fitted else None,
+    }
+    saved = None if store is None else store.get("codes", key)
+    if saved is not None:
+        return from_arrays(saved.arrays)
+    made = codes_in_parts(tensor.numpy(), choice, grams.get(name) if is_fitted else None, part)
+    if store is not None:
+        store.put("codes", key, {}, made.arrays())
+    return made
+
+
+def _put(plan: Plan, model: ir.Model, every: Mapping[str, Codes]) -> None:
+    """Let the nodes that read the plan's one weight read it in its form."""
+    plan = widen_half(model, plan)
+    InsertBlockwisePass(plan, every)(model)
+    there = {value.name for _, value in walk.initializers(model)}
+    left = {name: choice for name, choice in plan.weights.items() if name in there}
+    StoreWeightsPass(plan.model_copy(update={"weights": left}), every)(model)

@@ -1,0 +1,84 @@
+"""Pages hold what the package holds: every option, every exit code, only errors that exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from onnxsqueeze import errors
+from onnxsqueeze.cli.commands import group
+from tests.docs.blocks import PAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "docs"))
+
+import generated  # noqa: E402 (tools/ is no package)
+
+PLACEHOLDER = "\0"
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """Every literal text of a module; where a value is filled in stands a NUL."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else PLACEHOLDER
+                for part in node.values
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_every_heading_of_troubleshooting_is_a_text_of_an_error() -> None:
+    sources = (ROOT / "onnxsqueeze").rglob("*.py")
+    said = "\n".join(
+        " ".join(text.split(" "))
+        for path in sources
+        for text in texts(ast.parse(path.read_text("utf-8")))
+    )
+    page = (PAGES / "troubleshooting.md").read_text("utf-8")
+    headings = re.findall(r"^## (.*)$", page, re.MULTILINE)
+    assert len(headings) > 10
+    assert [heading for heading in headings if heading not in said] == []
+
+
+def test_every_option_is_on_its_page() -> None:
+    page = generated.options_page()
+    for name, command in group.commands.items():
+        section = page.split(f"## onnxsqueeze {name}\n")[1].split("\n## ")[0]
+        for one in command.params:
+            if isinstance(one, click.Option):
+                assert f"`{one.opts[-1]}`" in section, (name, one.opts)
+
+
+def test_every_exit_code_is_on_its_page() -> None:
+    page = generated.exit_codes_page()
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    kinds = errors.SqueezeError.__subclasses__()
+    assert codes == {0, 1, 2, 70, 130, *(kind.exit_code for kind in kinds)}
+
+
+def test_pages_link_to_pages_that_exist() -> None:
+    names = {path.name for path in PAGES.glob("*.md")} | set(generated.PAGES)
+    for path in PAGES.glob("*.md"):
+        links = re.findall(r"\]\(([^)#:]+)[^)]*\)", path.read_text("utf-8"))
+        assert set(links) <= names
+    listed = re.findall(r"(\S+\.md)$", (PAGES.parent / "mkdocs.yml").read_text("utf-8"), re.M)
+    assert set(listed) == names
+
+
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    for name in ("mkdocs", "material", "mkdocstrings"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs {name}: pip install 'onnxsqueeze[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")]
+    subprocess.run([*command, "-f", str(PAGES.parent / "mkdocs.yml")], check=True, cwd=tmp_path)
+    assert "max-drop" in (tmp_path / "site" / "options" / "index.html").read_text("utf-8")

@@ -1,0 +1,1 @@
+"""Decoders to test with; see ``tools/make_decoder --help``."""

@@ -1,0 +1,19 @@
+"""What mkdocs calls while it builds: pages that are generated come to those that are written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import generated
+
+
+def on_files(files: Files, config: Any) -> Files:
+    for name, page in generated.PAGES.items():
+        files.append(File.generated(config, name, content=page()))
+    return files

@@ -1,0 +1,1 @@
+"""Which criterion of importance ranks units by what their removal really costs?"""
