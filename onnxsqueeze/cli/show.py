@@ -45,7 +45,10 @@ def checked_files(
     for path in files.values():
         for model in models:
             if path.absolute() == model.absolute():
-                raise OutputError(f"{path} is to be a model, too\n  Choose another place.")
+                raise OutputError(
+                    f"{path} is a model that is read, and never written to\n"
+                    "  Choose another place."
+                )
             check_output(model, path, data)
     return files
 

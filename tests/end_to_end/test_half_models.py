@@ -55,8 +55,10 @@ def test_half_model_gets_smaller_within_the_budget(name, objective, tmp_path):
     )
 
     assert made.is_met
-    # Codes of 8 bits are half of half precision, and the rest of these files is little.
-    assert made.output.stat().st_size < 0.6 * path.stat().st_size
+    # Codes of 8 bits are half of half precision, and the rest of these files is little. For speed
+    # a scale of 32 bits for every 16 codes is allowed, too.
+    most = 0.6 if objective == "size" else 0.1 + (8 + 32 / 16) / 16
+    assert made.output.stat().st_size < most * path.stat().st_size
     result = io.read(made.output)
     assert [value.dtype for value in (*result.graph.inputs, *result.graph.outputs)] == [HALF, HALF]
     with np.load(data) as archive:

@@ -17,8 +17,8 @@ from tests.cli.place import Place, network, run
 KILLED = Path(__file__).with_name("killed.py")
 OPTIONS = ("--data", "data.npz", "--max-drop", "5%", "--objective", "size", "--quiet")
 COMMAND = ("compress", "model.onnx", "-o", "out/small.onnx", *OPTIONS)
-AT_THE_END = 5
-"""Moves after the last record: the result, the plan, the output, report.json and report.html."""
+AT_THE_END = 6
+"""Moves after the last record: the result, the plan, the output, report.json, .html and .md."""
 OLD = b"an older result"
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
@@ -76,19 +76,19 @@ def test_killed_around_the_installation_the_output_is_old_or_whole(
     folder = place.folder / "out" / "small.squeeze"
     assert killed(place, 1000) == 0  # so that all records are there
     output.write_bytes(OLD)
-    for path in (folder / "plan.json", folder / "report.json", folder / "report.html"):
-        path.unlink()
-    for before in (1, AT_THE_END - 2, AT_THE_END - 1):
+    for name in ("plan.json", "report.json", "report.html", "report.md"):
+        (folder / name).unlink()
+    for before in (1, AT_THE_END - 3, AT_THE_END - 2):
         assert killed(place, before) == -signal.SIGKILL
         assert {path.name for path in output.parent.iterdir()} == {output.name, folder.name}
-        installed = before > AT_THE_END - 2
+        installed = before > AT_THE_END - 3
         assert output.read_bytes() == (whole if installed else OLD), before
         if not installed:
             assert not (folder / "report.json").exists()
     assert killed(place, AT_THE_END + 1, seed="1") == 0
     assert output.read_bytes() == whole
     left = {path.name for path in folder.iterdir()}
-    assert left == {"facts", "plan.json", "report.json", "report.html"}
+    assert left == {"facts", "plan.json", "report.json", "report.html", "report.md"}
 
 
 def test_output_is_never_half_written(

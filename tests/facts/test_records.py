@@ -195,7 +195,7 @@ def test_no_file_holds_no_latencies(tmp_path):
 
 def test_a_malformed_file_names_the_mistake(tmp_path):
     path = tmp_path / "l.json"
-    path.write_text('{"schema_number": 3, "rows": [{"key": 3}]}')
+    path.write_text('{"schema_number": 4, "rows": [{"key": 3}]}')
     with pytest.raises(
         DataError, match=r"l.json holds no operator latencies: rows.0.key: .*\n  Re"
     ):

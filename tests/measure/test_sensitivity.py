@@ -98,10 +98,10 @@ def test_outputs_that_are_not_finite_are_compared_where_they_are():
     ids=["not a number", "another shape"],
 )
 def test_outputs_that_break_are_infinitely_damaged(rest):
-    # The sum of w is 0.01, and of its codes that of a grid with steps of over 0.1: not positive.
+    # The sum of each column is 0.01. Its largest value is rounded to a step of over 0.08 or so, in
+    # which those that make up for it are nothing.
     w = np.full((16, 16), 0.0, np.float32)
-    w[0], w[1] = 1.0, -0.9
-    w[2] = -0.09
+    w[0], w[1], w[2:14], w[14] = -1.0, 0.52, 0.04, 0.01
     model = made(
         "g (float[1,16] x) => (float[] y) <float[16,16] w, float zero = {0}, int64[1] f = {-1}> {"
         f" h = MatMul (x, w) m = Reshape (h, f) {rest} }}",

@@ -117,7 +117,7 @@ def test_page_is_quiet_and_fits_its_width_in_both_schemes(visit, name):
         for scheme in ("light", "dark"):
             opened.page.emulate_media(color_scheme=scheme)
             opened.page.wait_for_function(DRAWN)
-            assert opened.page.evaluate(OVERFLOW) <= 0
+            opened.page.wait_for_function(f"() => {OVERFLOW} <= 0")  # charts follow a new width later
             for selector in ("h1", "td, dd"):
                 assert opened.page.evaluate(CONTRAST, selector) >= 4.5
     assert opened.said == []
@@ -126,7 +126,7 @@ def test_page_is_quiet_and_fits_its_width_in_both_schemes(visit, name):
 def test_what_a_page_says_is_heard(visit):
     opened = visit("<h1 onclick='nothing()'>x</h1><script>nothing()</script><img src='x.png'>")
 
-    assert "nothing is not defined" in opened.said[0]
+    assert any("nothing is not defined" in said for said in opened.said)
     assert any("ERR_" in said for said in opened.said)
 
 
