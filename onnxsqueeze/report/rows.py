@@ -44,21 +44,23 @@ def distribution_of(counted: Histogram) -> Distribution | None:
 
 def activation_rows(plan: Plan, facts: Facts) -> Iterator[ActivationRow]:
     """Yield the grid of each activation; those that are clipped most with their distribution."""
+    ranges = {name: seen for name, seen in facts.ranges.items() if name not in plan.scalings}
     clipped = {
-        name: (facts.ranges[name].high - facts.ranges[name].low) / max(grid.high - grid.low, 1e-30)
+        name: (ranges[name].high - ranges[name].low) / max(grid.high - grid.low, 1e-30)
         for name, grid in plan.activations.items()
+        if name in ranges
     }
     drawn = set(sorted(clipped, key=lambda name: -clipped[name])[:DRAWN])
     for name, grid in plan.activations.items():
-        seen = facts.ranges[name]
+        seen = ranges.get(name)
         yield ActivationRow(
             name=name,
             low=grid.low,
             high=grid.high,
-            minimum=seen.low,
-            maximum=seen.high,
+            minimum=None if seen is None else seen.low,
+            maximum=None if seen is None else seen.high,
             reason=grid.reason,
-            distribution=distribution_of(seen.sample) if name in drawn else None,
+            distribution=distribution_of(seen.sample) if seen and name in drawn else None,
         )
 
 

@@ -66,13 +66,16 @@ class WeightRow(Data):
 
 
 class ActivationRow(Data):
-    """One activation tensor's grid from ``low`` to ``high``, and what was seen of the tensor."""
+    """One activation tensor's grid from ``low`` to ``high``, and what was seen of the tensor.
+
+    Nothing was seen of a tensor whose axis the plan scales: the original has other values there.
+    """
 
     name: str
     low: float
     high: float
-    minimum: float
-    maximum: float
+    minimum: float | None
+    maximum: float | None
     reason: str
     distribution: Distribution | None = None
 

@@ -117,7 +117,9 @@ def test_page_is_quiet_and_fits_its_width_in_both_schemes(visit, name):
         for scheme in ("light", "dark"):
             opened.page.emulate_media(color_scheme=scheme)
             opened.page.wait_for_function(DRAWN)
-            opened.page.wait_for_function(f"() => {OVERFLOW} <= 0")  # charts follow a new width later
+            opened.page.wait_for_function(
+                f"() => {OVERFLOW} <= 0"
+            )  # charts follow a new width later
             for selector in ("h1", "td, dd"):
                 assert opened.page.evaluate(CONTRAST, selector) >= 4.5
     assert opened.said == []

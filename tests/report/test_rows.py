@@ -7,7 +7,7 @@ import numpy as np
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.ranges import TensorRange
 from onnxsqueeze.numerics.histogram import Histogram, histogram
-from onnxsqueeze.plan.types import ActivationChoice, Plan, UnitsChoice
+from onnxsqueeze.plan.types import ActivationChoice, Plan, ScalingChoice, UnitsChoice
 from onnxsqueeze.report.rows import (
     DRAWN,
     activation_rows,
@@ -65,6 +65,22 @@ def test_those_that_are_clipped_most_are_drawn():
     assert [row.name for row in rows] == names
     assert [row.name for row in rows if row.distribution is None] == names[:3]
     assert (rows[0].minimum, rows[0].maximum) == (-8.0, 8.0)
+
+
+def test_of_a_tensor_that_is_scaled_nothing_was_seen():
+    grid = ActivationChoice(low=-1.0, high=1.0, reason="a test")
+    scaling = ScalingChoice(steps=(0, 8), reason="a test")
+    plan = Plan(
+        model_sha256="0",
+        weights={},
+        activations={"x": grid, "y.scaled": grid, "z": grid},
+        scalings={"x": scaling, "y": scaling},
+    )
+    values = np.linspace(-8.0, 8.0, 4096)
+    x, y, z = activation_rows(plan, facts(x=seen(values), y=seen(values), z=seen(values)))
+    for row in (x, y):
+        assert (row.minimum, row.maximum, row.distribution) == (None, None, None)
+    assert (z.minimum, z.maximum) == (-8.0, 8.0)
 
 
 def test_widths_are_those_of_the_plan():
