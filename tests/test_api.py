@@ -57,7 +57,7 @@ def test_load_finds_the_cleaned_model_again(place: Place, monkeypatch: pytest.Mo
     run = place.folder / "run"
     first = api.load(place.model, data(place), run=run)
 
-    def never(*_: object) -> None:
+    def never(*_: object, **__: object) -> None:
         raise AssertionError("cleaned again")
 
     monkeypatch.setattr(load, "normalise", never)
