@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from onnxsqueeze.analysis.grids import FLOATS, Candidate, addend_obstacle
+from onnxsqueeze.analysis.grids import FLOATS, Candidate, follower_obstacle
 from onnxsqueeze.numerics.blocks import SIZES
 from onnxsqueeze.ops import row_of
 from onnxsqueeze.ops.row import inputs, opset
@@ -70,7 +70,7 @@ def block_weight(graph: ir.Graph, value: ir.Value) -> BlockWeight:
 
     Its readers must multiply by it or look rows up in it, directly or through a Transpose, in the
     main graph, and agree on which axis is that of the channels. A product whose result is added to
-    another matrix is no such weight: ONNX Runtime makes the two a float Gemm.
+    another matrix, or clamped, is no such weight; see ``follower_obstacle``.
 
     Args:
         graph: The main graph.
@@ -136,7 +136,7 @@ def _reader(
     matrix = node.inputs[place]
     if inputs(node)[blocks.x].is_initializer() or matrix is None:
         return f"the input of {name!r} is a constant"
-    reason = addend_obstacle(node, grid, _width(matrix, through, blocks.axis))
+    reason = follower_obstacle(node, grid, _width(matrix, through, blocks.axis))
     return reason or (BlockReader(node, place, through, is_lookup=False), blocks.axis)
 
 

@@ -175,15 +175,28 @@ def _bias(node: ir.Node, grid: Grid, y: ir.Value, channels: int) -> _Bias:
     return _Bias(None, node)
 
 
-def addend_obstacle(node: ir.Node, grid: Grid, channels: int) -> str:
-    """Return what is wrong with what is added to a product; empty if nothing is.
+def follower_obstacle(node: ir.Node, grid: Grid, channels: int) -> str:
+    """Return what keeps a product from being one of blocks in what follows it; empty if nothing.
+
+    A matrix that is added makes it a float Gemm. A clamp that is the only reader of the result
+    keeps ONNX Runtime 1.32 from it, too, unless the clamp's own result is the model's, or a bias
+    is added to a stack of matrices in between.
 
     Args:
         node: The product.
         grid: Its grid rule.
         channels: Values per row of its output.
     """
-    return _bias(node, grid, node.outputs[0], channels).reason
+    bias = _bias(node, grid, node.outputs[0], channels)
+    clamp = _only_reader(bias.reader.outputs[0])
+    row = None if clamp is None else row_of(clamp)
+    if bias.reason or clamp is None or row is None or not row.clamps:
+        return bias.reason
+    shape = node.outputs[0].shape
+    is_stack = bias.reader is not node and shape is not None and len(shape) > 2
+    if is_stack or clamp.outputs[0].is_graph_output():
+        return ""
+    return f"{clamp.op_type} behind it keeps ONNX Runtime from a product of blocks"
 
 
 def _is_vector(value: ir.Value, channels: int) -> bool:

@@ -21,7 +21,7 @@ INT4_OPSET = 21
 HALF_QUADRATIC_NOTE = (
     "without samples, weights of few bits have the grid with the fewest large errors of the "
     "weights themselves (half-quadratic); nothing is known of what that does to real inputs, nor "
-    "made up for: with samples, 4 bits lose several dB less, and the loss is measured"
+    "made up for: with samples they are, and the loss is measured"
 )
 SPARSE_NOTE = (
     "pruned weights are standard sparse initializers: each value that is left takes 8 bytes more "

@@ -131,6 +131,18 @@ PRODUCTS = {
         y = MatMul(x, w)  z = Add(y, b)  o = Gelu(z) }""",
         {"b": (N,)}, 1,
     ),
+    "a clamp that is the model's output": (
+        "g (float[5,64] x) => (float[5,48] o) { y = MatMul(x, w)  o = Relu(y) }", {}, 1,
+    ),
+    "a clamp that is not the only reader": (
+        """g (float[5,64] x) => (float[5,48] o) {
+        y = MatMul(x, w)  r = Relu(y)  o = Add(y, r) }""", {}, 1,
+    ),
+    "a clamp behind a bias in a stack": (
+        """g (float[2,5,64] x) => (float[2,5,48] o) <float[2,5,48] y> {
+        y = MatMul(x, w)  z = Add(y, b)  r = Relu(z)  o = Tanh(r) }""",
+        {"b": (N,)}, 1,
+    ),
 }  # fmt: skip
 
 
@@ -337,6 +349,14 @@ def test_what_is_done_is_not_done_again_and_other_forms_stay():
 
 
 OBSTACLES = {
+    "it is clamped": (
+        "g (float[5,64] x) => (float[5,48] o) { y = MatMul(x, w)  r = Relu(y)  o = Tanh(r) }",
+        (K, N), "Relu behind it keeps ONNX Runtime from",
+    ),
+    "a gemm is clamped": (
+        "g (float[5,64] x) => (float[5,48] o) { y = Gemm(x, w)  r = Clip(y)  o = Tanh(r) }",
+        (K, N), "Clip behind it keeps ONNX Runtime from",
+    ),
     "another matrix is added": (
         "g (float[5,64] x, float[5,48] r) => (float[5,48] o) { y = MatMul(x, w)  o = Add(y, r) }",
         (K, N), "'r' is added to it",

@@ -1,8 +1,8 @@
 """Train a small decoder of bytes, with torch, from fixed seeds; the weights are the graph's own.
 
-400 steps take 3.5 minutes of one core (AMD EPYC, AVX-512). One thread is used, so that the sums do
-not depend on the number of cores; on another processor or another version of torch the weights
-differ in their last bits.
+A step takes about half a second of one core (AMD EPYC, AVX-512). One thread is used, so that the
+sums do not depend on the number of cores; on another processor or another version of torch the
+weights differ in their last bits.
 """
 
 from __future__ import annotations
