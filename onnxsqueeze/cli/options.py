@@ -432,13 +432,18 @@ def limits(values: Mapping[str, Any]) -> Limits:
     )
 
 
+OPTION_OF = {"operator_bits": "bits", "pattern": "sparsity"}
+"""Options that set a field of another name."""
+
+
 def checked(kind: type[SettingsType], **fields: Any) -> SettingsType:
     """Return settings, or raise click's usage error that names the option."""
     try:
         return kind(**fields)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("operator_bits", "bits").replace("_", "-")
+        name = str(first["loc"][0]) if first["loc"] else ""
+        option = "--" + OPTION_OF.get(name, name).replace("_", "-")
         raise click.UsageError(
             f"{option}: {first['msg'].removeprefix('Value error, ')}"
         ) from error
