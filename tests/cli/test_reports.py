@@ -85,7 +85,7 @@ def test_report_file_in_place_of_a_model_is_refused(
     before = place.digests()
     command = ("validate", "model.onnx", "model.onnx", *SIZE[:2], option, "model.onnx")
     assert run(*command) == 10
-    assert "is to be a model, too" in capsys.readouterr().err
+    assert "is a model that is read" in capsys.readouterr().err
     assert place.digests() == before
 
 
