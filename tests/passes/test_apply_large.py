@@ -21,7 +21,7 @@ g (int64[N] ids) => (float[N,64] y)
 <float[64,32] table, float[32,64] w, float[64,32] v> {
   x = Gather (table, ids)
   a = MatMul (x, w)
-  r = Relu (a)
+  r = Tanh (a)
   b = MatMul (r, v)
   across = Transpose <perm = [1, 0]> (table)
   y = MatMul (b, across)
