@@ -33,7 +33,7 @@ from onnxsqueeze.report import files
 from onnxsqueeze.report.build import Story, build
 from onnxsqueeze.report.types import Report
 from onnxsqueeze.runtime.shapes import measured_shapes
-from onnxsqueeze.search import Trial, trials
+from onnxsqueeze.search import Trial, applied, trials
 from onnxsqueeze.stages import (
     Measured,
     check_kept,
@@ -143,11 +143,23 @@ def apply(plan: Plan, measured: Measured, progress: Progress | None = None) -> A
         PlanError: If the plan was made for another model.
     """
     _check_model(plan, measured.loaded.path, measured.loaded.sha256)
-    budget, target = Budget(metric="mse"), Target()
-    known = reference_of(measured.loaded, budget, target)
-    search = search_in(measured, known, budget, target, Limits())
-    smaller = narrower_by(plan, measured, search, progress)
-    return (search if smaller is None else smaller[1]).applied(plan, progress)
+    loaded = measured.loaded
+    if plan.units:
+        budget, target = Budget(metric="mse"), Target()
+        known = reference_of(loaded, budget, target)
+        search = search_in(measured, known, budget, target, Limits())
+        smaller = narrower_by(plan, measured, search, progress)
+        assert smaller is not None  # the plan has units
+        return smaller[1].applied(plan, progress)
+    return applied(
+        plan,
+        loaded.model,
+        measured.facts,
+        loaded.calibration,
+        measured.store,
+        is_large=loaded.is_large,
+        progress=progress,
+    )
 
 
 def _check_model(plan: Plan, path: Path, sha256: str) -> None:

@@ -70,11 +70,11 @@ def measured_of(
         is_thinned=limits.is_sparse,
         seed=seed,
         is_large=loaded.is_large,
-        times_nodes=measures_integers(target.provider) and not target.npu,
+        times_nodes=measures_integers(target),
         compares_ranges=target.calibration == "auto",
     )
-    wanted = target.objective != "size" and plans_integers(target.provider)
-    integers = (wanted or target.npu) and not loaded.is_synthetic
+    wanted = (target.objective != "size" or target.npu) and plans_integers(target)
+    integers = wanted and not loaded.is_synthetic
     facts = collect(subject, store, with_integers=integers, progress=progress)
     return Measured(loaded, facts, store, seed)
 

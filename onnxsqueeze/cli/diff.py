@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +21,7 @@ from onnxsqueeze.measure.difference import difference
 from onnxsqueeze.report import diff as reports
 from onnxsqueeze.report import fmt
 from onnxsqueeze.report.diff import ReportDiff
+from onnxsqueeze.report.tables import new_table
 
 _ROWS = 40
 
@@ -119,13 +119,7 @@ def _decided(form: str | None, size_bytes: int | None) -> str:
 
 def _table(title: str, rows: Iterable[tuple[str, ...]], *columns: str) -> Table:
     """Return a table of plain text; columns whose name starts with ``>`` hold numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.show_edge = table.pad_edge = False
-    for name in columns:
-        right = name.startswith(">")
-        table.add_column(
-            name.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold"
-        )
+    made = new_table(title, *columns)
     for row in rows:
-        table.add_row(*(Text(fmt.plain(cell)) for cell in row))
-    return table
+        made.add_row(*(Text(fmt.plain(cell)) for cell in row))
+    return made

@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from onnxsqueeze.cli.kernel_tables import advice, exactness, speeds, table
+from onnxsqueeze.cli.kernel_tables import advice, exactness, speeds
 from onnxsqueeze.cli.progress import Bars
 from onnxsqueeze.config import Provider as Asked
 from onnxsqueeze.errors import DependencyError, ModelError, OutputError, ProviderError
@@ -25,6 +25,7 @@ from onnxsqueeze.facts.records import Machine
 from onnxsqueeze.measure import kernels as measured
 from onnxsqueeze.measure import machine as machines
 from onnxsqueeze.measure.placement import placement
+from onnxsqueeze.report.tables import new_table
 from onnxsqueeze.runtime import ort
 
 NEEDED = (
@@ -247,7 +248,7 @@ def _installed(found: Findings) -> Table:
 
 
 def _packages(found: Findings) -> Table:
-    made = table("Optional packages", "package", "version", "what for", "how to install")
+    made = new_table("Optional packages", "package", "version", "what for", "how to install")
     for one in found.packages:
         state = Text(one.version, style="green") if one.version else Text("missing", style="dim")
         made.add_row(one.name, state, one.purpose, Text("" if one.version else one.install))
@@ -255,7 +256,7 @@ def _packages(found: Findings) -> Table:
 
 
 def _providers(found: Findings) -> Table:
-    made = table("Execution providers", "claimed", "really", "why")
+    made = new_table("Execution providers", "claimed", "really", "why")
     styles = {"works": "green", "idle": "dim", "fails": "red"}
     for one in found.providers:
         made.add_row(Text(one.name), Text(one.state, style=styles[one.state]), Text(one.reason))

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import statistics
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from onnxsqueeze.facts.kernels import SPELLINGS, Exactness, Kernels, Speed
 from onnxsqueeze.report import fmt
-
-
-def table(title: str, *columns: str) -> Table:
-    """Return an empty table; columns whose name starts with ``>`` hold numbers."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    made.show_edge = made.pad_edge = False
-    for name in columns:
-        right = name.startswith(">")
-        made.add_column(
-            name.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold"
-        )
-    return made
+from onnxsqueeze.report.tables import new_table
 
 
 def exactness(kernels: Kernels) -> Table:
     """Return one row per product, one column per spelling: activation, then weight."""
     per = "channel"
     spellings = [one for one in SPELLINGS if one.per == per]
-    made = table(
+    made = new_table(
         f"Integer kernels, exact? (scales per {per})",
         "product",
         *(str(one).split()[0] for one in spellings),
@@ -54,7 +42,7 @@ def speeds(kernels: Kernels) -> Table:
     names = list(dict.fromkeys(name for row in kernels.speeds for name in row.speedup))
     columns = (f">{name.split()[0]}" for name in names)
     title = "Integer kernels, times the speed in floats (one thread)"
-    made = table(title, "product", "size", ">float", *columns)
+    made = new_table(title, "product", "size", ">float", *columns)
     last = ""
     kinds = list(dict.fromkeys(row.kind for row in kernels.speeds))
     for row in sorted(kernels.speeds, key=lambda row: kinds.index(row.kind)):

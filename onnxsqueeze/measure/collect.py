@@ -24,7 +24,7 @@ from onnxsqueeze.facts.store import Key, Store
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.measure.grams import grams
 from onnxsqueeze.measure.kernels import exact_kernels
-from onnxsqueeze.measure.large import described_large, large_grams
+from onnxsqueeze.measure.large import described_in_parts, large_grams
 from onnxsqueeze.measure.machine import machine
 from onnxsqueeze.measure.op_latency import op_latencies
 from onnxsqueeze.measure.ranges import SMALLEST_OPSET, compared_ranges, ranges
@@ -155,7 +155,7 @@ def _of_large(
             progress=lambda done, total: tell("input statistics", done, total),
         )
     rows = [
-        described_large(
+        described_in_parts(
             weight,
             measured.rows(weight.name) if weight.name in measured else 0,
             measured.lost(weight.name) if weight.name in measured else None,
@@ -215,7 +215,7 @@ def _damage(
         tried = TRIED_SAMPLES if elements <= LARGE_ELEMENTS else TRIED_SAMPLES_LARGE
         count = min(tried, len(subject.samples))
         chosen = [subject.samples[i] for i in evenly(len(subject.samples), count)]
-        finite = [weight for weight in found if _largest(weight)[1] == 0]
+        finite = [weight for weight in found if _is_finite(weight)]
         damage = sensitivity(
             subject.model,
             finite,
@@ -246,13 +246,9 @@ def _with_curves(
     return tuple(row.model_copy(update={"thin_damage": curves.get(row.name, {})}) for row in rows)
 
 
-def _largest(weight: Weight) -> tuple[float, int]:
-    """Return the largest finite magnitude, and how many values are not finite."""
+def _is_finite(weight: Weight) -> bool:
     assert weight.value.const_value is not None  # ONNX: an initializer has a value
-    values = weight.value.const_value.numpy()
-    finite = np.isfinite(values)
-    bad = int(values.size - finite.sum())
-    return float(np.abs(np.where(finite, values, 0)).max(initial=0.0)), bad
+    return bool(np.isfinite(weight.value.const_value.numpy()).all())
 
 
 def described(
@@ -262,26 +258,17 @@ def described(
     damage: Mapping[str, float],
 ) -> WeightFacts:
     """Return what is known of one weight; Gram matrices and damage are by name."""
-    tensor = weight.value.const_value
-    assert tensor is not None  # ONNX: an initializer has a value
-    largest, not_finite = _largest(weight)
-    values = pruned(tensor.numpy(), subject.prune_below)
-    return WeightFacts(
-        name=weight.name,
-        node=weight.node.name or "",
-        operator=weight.node.op_type,
-        role=weight.role,
-        shape=weight.shape,
-        axis=weight.axis,
-        item_bytes=tensor.dtype.itemsize,
-        largest=largest,
-        not_finite=not_finite,
-        zeros=int(values.size - np.count_nonzero(values)),
-        damage=damage.get(weight.name),
-        block_gain={} if not_finite else _block_gain(weight, values),
-        column_gain=1.0 if not_finite else _column_gain(weight, values, measured),
-        rows=measured[weight.name].rows if weight.name in measured else 0,
-    )
+    rows = measured[weight.name].rows if weight.name in measured else 0
+    found = described_in_parts(weight, rows, damage.get(weight.name), subject.prune_below)
+    if found.not_finite:
+        return found
+    assert weight.value.const_value is not None  # ONNX: an initializer has a value
+    values = pruned(weight.value.const_value.numpy(), subject.prune_below)
+    gains = {
+        "block_gain": _block_gain(weight, values),
+        "column_gain": _column_gain(weight, values, measured),
+    }
+    return found.model_copy(update=gains)
 
 
 def _block_gain(weight: Weight, values: Array) -> dict[int, float]:

@@ -86,7 +86,9 @@ def grams(
     saved = store.get("grams", key)
     if saved is not None:
         return Grams(saved)
-    groups = list(_grouped(jobs(weights, shapes)))
+    every = list(jobs(weights, shapes))
+    plan = memory_plan([job.size_bytes for job in every], GROUP_BYTES)
+    groups = [[every[index] for index in group] for group in plan]
     arrays: dict[str, Array] = {}
     places: dict[str, dict[str, Any]] = {}
     for number, group in enumerate(groups):
@@ -127,15 +129,30 @@ def empty(shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(np.float32(0), shape)
 
 
-def _grouped(found: Iterator[Job]) -> Iterator[list[Job]]:
-    group: list[Job] = []
-    for job in found:
-        if group and sum(other.size_bytes for other in group) + job.size_bytes > GROUP_BYTES:
-            yield group
-            group = []
-        group.append(job)
-    if group:
-        yield group
+def memory_plan(sizes: Sequence[int], limit: int) -> tuple[tuple[int, ...], ...]:
+    """Return groups of neighbours whose sizes sum to at most a limit, as few as that takes.
+
+    What is larger by itself is a group by itself. Order stays, and each is in one group.
+
+    Args:
+        sizes: Bytes.
+        limit: Bytes.
+
+    Returns:
+        Groups of indices.
+
+    Example:
+        >>> memory_plan([3, 4, 2, 9, 1], limit=7)
+        ((0, 1), (2,), (3,), (4,))
+    """
+    groups, used = list[list[int]](), 0
+    for index, size in enumerate(sizes):
+        if not groups or used + size > limit:
+            groups.append([])
+            used = 0
+        groups[-1].append(index)
+        used += size
+    return tuple(tuple(group) for group in groups)
 
 
 def exposing(model: ir.Model, tensors: Iterable[str]) -> Any:
@@ -148,6 +165,14 @@ def exposing(model: ir.Model, tensors: Iterable[str]) -> Any:
     return ort.session(ort.expose(model, wanted), threads=cores(), low_memory=True)
 
 
+def with_exposed(made: Any, feed: Mapping[str, Array]) -> dict[str, Array]:
+    """Return a feed with the tensors that a session made by ``exposing`` makes of it."""
+    values = dict(feed)
+    if made is not None:
+        values |= ort.run(made, {one.name: feed[one.name] for one in made.get_inputs()})
+    return values
+
+
 def _one_pass(
     model: ir.Model, group: list[Job], samples: Samples, seed: int, step: Callable[[int], None]
 ) -> list[tuple[Array, int]]:
@@ -156,10 +181,7 @@ def _one_pass(
     rng = np.random.default_rng(seed)
     for number in range(len(samples)):
         values: dict[str, Array] = {}  # the last sample's tensors go before the next ones come
-        values.update(samples[number])
-        if made is not None:
-            needed = {one.name for one in made.get_inputs()}
-            values |= ort.run(made, {name: values[name] for name in needed})
+        values = with_exposed(made, samples[number])
         for job, one in zip(group, sums, strict=True):
             one.add(rows_of(job, values[job.weights[0].input_name], len(samples), rng))
         step(number + 1)

@@ -16,10 +16,10 @@ from onnxsqueeze.facts.grams import Gram
 from onnxsqueeze.gradients.stream import Feeds, weight_gradients
 from onnxsqueeze.measure.information import feature_scores
 from onnxsqueeze.measure.prune_moments import input_moments
-from onnxsqueeze.measure.prune_readers import Reader, readers
+from onnxsqueeze.measure.prune_readers import Reader, consumers, readers, reading
 from onnxsqueeze.numerics import importance
 from onnxsqueeze.numerics.importance import Aggregation, GradientSums, Normalisation
-from onnxsqueeze.numerics.pruning import Consumer, unit_scores
+from onnxsqueeze.numerics.pruning import unit_scores
 
 Array = npt.NDArray[Any]
 Scores = dict[str, npt.NDArray[np.float32]]
@@ -119,7 +119,8 @@ def unit_importance(
         Gates: Molchanov et al. 2019 (arXiv:1906.10771), eq. 8. Blocks: Kurtic et al. 2023, ZipLM
         (arXiv:2302.04089), eq. 3.
     """
-    groups = {one.name: list(_reading(model, one)) for one in units}
+    every = readers(model)
+    groups = {one.name: list(reading(every, one)) for one in units}
     groups = {name: found for name, found in groups.items() if found}
     counts = {one.name: one.count for one in units}
     names = list(dict.fromkeys(reader.name for found in groups.values() for reader, _ in found))
@@ -152,27 +153,10 @@ def _blocks(
     """Return by group what each unit loses if it alone goes, see ``numerics.pruning``."""
     read = {reader.name: reader for found in groups.values() for reader, _ in found}
     known = input_moments(model, list(read.values()), samples, seed=seed, progress=progress)
-    scores = {}
-    for name, found in groups.items():
-        consumers = [
-            Consumer(w, (fit + held).gram, unit)
-            for reader, own in found
-            if reader.name in known
-            for w, unit, (fit, held) in zip(
-                reader.matrix(reader.weight()), own, known[reader.name], strict=True
-            )
-        ]
-        if consumers:
-            scores[name] = unit_scores(consumers, counts[name], "obs")
-    return scores
-
-
-def _reading(model: ir.Model, one: Units) -> Iterator[tuple[Reader, Array]]:
-    """Yield what reads a group, with the unit of each feature, (groups, features)."""
-    for reader in readers(model).values():
-        own = reader.unit_of_feature(one)
-        if own is not None:
-            yield reader, own
+    matrices = {name: consumers(found, known) for name, found in groups.items()}
+    return {
+        name: unit_scores(found, counts[name], "obs") for name, found in matrices.items() if found
+    }
 
 
 def _features(

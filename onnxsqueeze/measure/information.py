@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.measure.grams import Samples, exposing
+from onnxsqueeze.measure.grams import Samples, exposing, with_exposed
 from onnxsqueeze.measure.prune_readers import Reader
 from onnxsqueeze.numerics.information import feature_information
 from onnxsqueeze.numerics.metrics import is_float, output_kinds
@@ -68,7 +68,7 @@ def sample_means(
     columns: dict[tuple[str, int], list[Array]] = {key: [] for key in keys}
     outputs: list[Mapping[str, Array]] = []
     for index, feed in enumerate(samples):
-        values = {**feed, **(ort.run(made, feed) if made is not None else {})}
+        values = with_exposed(made, feed)
         for key in keys:
             x = np.moveaxis(np.asarray(values[key[0]]), key[1], -1)
             columns[key].append(x.reshape(-1, x.shape[-1]).mean(axis=0))

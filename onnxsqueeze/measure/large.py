@@ -21,8 +21,8 @@ from onnxsqueeze.facts.store import Fact, Key, Store
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.graph.mapped import release
 from onnxsqueeze.graph.segment import frontier
-from onnxsqueeze.measure.grams import GramSum, Job, Samples, jobs, rows_of
-from onnxsqueeze.measure.memory import STEP_BYTES, memory_plan
+from onnxsqueeze.measure.grams import GramSum, Job, Samples, jobs, memory_plan, rows_of
+from onnxsqueeze.measure.memory import STEP_BYTES
 from onnxsqueeze.measure.streams import Stream
 from onnxsqueeze.numerics.error import TRIED_BITS
 from onnxsqueeze.numerics.grid import from_grid, max_scale, to_grid
@@ -132,7 +132,7 @@ def _product_error(weight: Weight, gram: Gram) -> float:
     return noise / signal if signal > 0 else 0.0
 
 
-def described_large(
+def described_in_parts(
     weight: Weight, rows: int, damage: float | None, prune_below: float | None
 ) -> WeightFacts:
     """Return what is known of one weight, read some channels at a time.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -22,32 +21,6 @@ STEP_BYTES = 256_000_000
 """Most that the Gram matrices of one step of a walk may take."""
 SHARE_OF_RESULT = 0.3
 """Of the original's bytes; what a result with kernels of 4 or 8 bits takes at most beside it."""
-
-
-def memory_plan(sizes: Sequence[int], limit: int) -> tuple[tuple[int, ...], ...]:
-    """Return groups of neighbours whose sizes sum to at most a limit, as few as that takes.
-
-    What is larger by itself is a group by itself. Order stays, and each is in one group.
-
-    Args:
-        sizes: Bytes.
-        limit: Bytes.
-
-    Returns:
-        Groups of indices.
-
-    Example:
-        >>> memory_plan([3, 4, 2, 9, 1], limit=7)
-        ((0, 1), (2,), (3,), (4,))
-    """
-    groups, used = list[list[int]](), 0
-    for index, size in enumerate(sizes):
-        if not groups or used + size > limit:
-            groups.append([])
-            used = 0
-        groups[-1].append(index)
-        used += size
-    return tuple(tuple(group) for group in groups)
 
 
 @dataclass(frozen=True)

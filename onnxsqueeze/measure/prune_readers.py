@@ -7,7 +7,7 @@ channels of one place: the matrix is small, and a repair is the same map for all
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ import onnx_ir as ir
 from onnxsqueeze.analysis.units import Units
 from onnxsqueeze.graph import edit, walk
 from onnxsqueeze.measure.grams import MOST_FEATURES, empty
+from onnxsqueeze.numerics.pruning import Consumer
+from onnxsqueeze.numerics.pruning_refit import Inputs
 from onnxsqueeze.ops import row_of
 from onnxsqueeze.ops.im2col import drawn
 from onnxsqueeze.ops.row import Linear, adds, inputs, outputs
@@ -277,3 +279,31 @@ def _is_vector(value: ir.Value, outs: int) -> bool:
         return False
     shape = tensor.shape.numpy()
     return len(shape) > 0 and shape[-1] == outs == tensor.size
+
+
+def reading(read: Mapping[str, Reader], units: Units) -> Iterator[tuple[Reader, Array]]:
+    """Yield those that read a group, with the unit of each feature, shape (groups, features)."""
+    for reader in read.values():
+        own = reader.unit_of_feature(units)
+        if own is not None:
+            yield reader, own
+
+
+def consumers(
+    found: Iterable[tuple[Reader, Array]],
+    known: Mapping[str, Sequence[tuple[Inputs, Inputs]]],
+) -> list[Consumer]:
+    """Return the matrices of readers with all of their rows' moments; unknown ones are left out.
+
+    Args:
+        found: What reads a group, see ``reading``.
+        known: By weight, for each matrix, moments of the rows to fit to and to choose by.
+    """
+    return [
+        Consumer(weight, (fit + held).gram, unit)
+        for reader, own in found
+        if reader.name in known
+        for weight, unit, (fit, held) in zip(
+            reader.matrix(reader.weight()), own, known[reader.name], strict=True
+        )
+    ]

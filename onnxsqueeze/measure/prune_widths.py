@@ -14,11 +14,11 @@ from onnxsqueeze.analysis.summary import multiply_adds
 from onnxsqueeze.analysis.units import Units
 from onnxsqueeze.graph import walk
 from onnxsqueeze.measure.fidelity import Reference
-from onnxsqueeze.measure.prune_readers import readers
+from onnxsqueeze.measure.prune_readers import consumers, readers, reading
 from onnxsqueeze.measure.prune_repair import Cut, Known, repaired
 from onnxsqueeze.numerics.error import relative_energy
 from onnxsqueeze.numerics.metrics import is_float
-from onnxsqueeze.numerics.pruning import Consumer, Criterion, Removal, ranked, removal
+from onnxsqueeze.numerics.pruning import Criterion, Removal, ranked, removal
 from onnxsqueeze.numerics.pruning_widths import Curve, Widths
 from onnxsqueeze.runtime import ort
 from onnxsqueeze.runtime.shapes import Shape
@@ -60,19 +60,13 @@ def removals(
     read = readers(model)
     given = {name: np.argsort(one, kind="stable") for name, one in (scores or {}).items()}
     for one in units:
-        consumers = []
-        for name, reader in read.items():
-            own = reader.unit_of_feature(one) if name in known else None
-            if own is not None:
-                matrices = reader.matrix(reader.weight())
-                parts = zip(matrices, own, known[name], strict=True)
-                consumers += [Consumer(w, (a + b).gram, unit) for w, unit, (a, b) in parts]
-        if consumers:
+        matrices = consumers(reading(read, one), known)
+        if matrices:
             order = given.get(one.name)
             orders = (
-                ranked(consumers, one.count, ridge, criterion)
+                ranked(matrices, one.count, ridge, criterion)
                 if order is None
-                else removal(consumers, one.count, ridge, order)
+                else removal(matrices, one.count, ridge, order)
                 for ridge in RIDGES
             )
             found[one.name] = tuple(orders)

@@ -22,7 +22,7 @@ from onnxsqueeze.analysis.regions import joints
 from onnxsqueeze.analysis.scalable import Part, Scalable, scalable
 from onnxsqueeze.analysis.weights import Weight, weights
 from onnxsqueeze.data.samples import evenly
-from onnxsqueeze.measure.grams import Samples, exposing
+from onnxsqueeze.measure.grams import Samples, exposing, with_exposed
 from onnxsqueeze.numerics.scaling import (
     activation_aware,
     equalizing,
@@ -34,7 +34,6 @@ from onnxsqueeze.passes.insert_qdq import activation_grid
 from onnxsqueeze.passes.round_weights import codes
 from onnxsqueeze.passes.scale_axes import per_feature
 from onnxsqueeze.plan.types import INTEGER_FORMS, Plan, ScalingChoice, WeightChoice
-from onnxsqueeze.runtime import ort
 from onnxsqueeze.runtime.shapes import Shape
 
 Array = npt.NDArray[Any]
@@ -155,9 +154,7 @@ def _observed(
     rows: dict[str, dict[str, list[Array]]] = {g.name: {r: [] for r in g.readers} for g in groups}
     made, rng = exposing(model, [group.name for group in groups]), np.random.default_rng(seed)
     for index in chosen:
-        values = dict(samples[index])
-        if made is not None:
-            values |= ort.run(made, {one.name: values[one.name] for one in made.get_inputs()})
+        values = with_exposed(made, samples[index])
         for group in groups:
             x = np.nan_to_num(values[group.name], posinf=0, neginf=0)
             for name, kept in rows[group.name].items():

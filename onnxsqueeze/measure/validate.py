@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,8 +97,8 @@ def validate(
     if with_latency:
         timings = tuple(_each(pair, "latency", on, _latency))
         memory = tuple(_each(pair, "memory", on, _memory)) if can_measure() else ()
-    where = _placed if with_latency else _placed_untimed
-    placements = tuple(_each(pair, "placement", on, where))
+    placed = partial(_placed, is_timed=with_latency)
+    placements = tuple(_each(pair, "placement", on, placed))
     tell("load time", 0, 1)
     original_load_ms, result_load_ms = _load_ms(original, result, on[0], threads)
     tell("load time", 1, 1)
@@ -168,20 +169,12 @@ def _memory(pair: _Pair, provider: Provider) -> Memory:
     )
 
 
-def _placed(pair: _Pair, provider: Provider) -> Placed:
-    feed, threads = pair.samples[0], pair.threads
+def _placed(pair: _Pair, provider: Provider, *, is_timed: bool) -> Placed:
+    feed = pair.samples[0] if is_timed else None
     return Placed(
         provider=provider.name,
-        original=placement(pair.original, provider, feed, threads=threads),
-        result=placement(pair.result, provider, feed, threads=threads),
-    )
-
-
-def _placed_untimed(pair: _Pair, provider: Provider) -> Placed:
-    return Placed(
-        provider=provider.name,
-        original=placement(pair.original, provider),
-        result=placement(pair.result, provider),
+        original=placement(pair.original, provider, feed, threads=pair.threads),
+        result=placement(pair.result, provider, feed, threads=pair.threads),
     )
 
 

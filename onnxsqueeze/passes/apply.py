@@ -88,7 +88,7 @@ def apply(
     left = plan.model_copy(update={"weights": others})
     every = {**given, **rounded(left, model, grams, scores=scores, store=store, progress=progress)}
     copy = carried_out(plan, model, every, biases)
-    return Applied(copy, tuple(_changes(plan)), _quality(plan, model, every))
+    return Applied(copy, tuple(changes_of(plan)), _quality(plan, model, every))
 
 
 def carried_out(
@@ -120,13 +120,18 @@ def carried_out(
         InsertBlockwisePass(plan, every),
     ):
         copy = one(copy).model
-    there = {value.name for _, value in walk.initializers(copy)}
-    left = {name: choice for name, choice in plan.weights.items() if name in there}
-    copy = StoreWeightsPass(plan.model_copy(update={"weights": left}), every)(copy).model
+    store_left(plan, copy, every)
     if plan.compute == "float16":
         copy = ToFloat16Pass()(copy).model
     verify(copy)
     return copy
+
+
+def store_left(plan: Plan, model: ir.Model, every: Mapping[str, Codes]) -> None:
+    """Store, in place, the plan's weights that no kernel has taken in integers."""
+    there = {value.name for _, value in walk.initializers(model)}
+    left = {name: choice for name, choice in plan.weights.items() if name in there}
+    StoreWeightsPass(plan.model_copy(update={"weights": left}), every)(model)
 
 
 def _quality(plan: Plan, model: ir.Model, every: Mapping[str, Codes]) -> dict[str, float]:
@@ -159,7 +164,7 @@ def rounded(
     for number, name in enumerate(names):
         choice, tensor = plan.weights[name], values[name].const_value
         assert tensor is not None  # ONNX: an initializer has a value
-        key = _key(plan, name, choice, grams)
+        key = codes_key(plan, name, choice, grams)
         saved = None if store is None else store.get("codes", key)
         if saved is not None:
             found[name] = from_arrays(saved.arrays)
@@ -234,10 +239,10 @@ def _told(name: str, tensor: ir.TensorProtocol, choice: WeightChoice) -> Iterato
         ) from error
 
 
-def _key(
+def codes_key(
     plan: Plan, name: str, choice: WeightChoice, grams: Mapping[str, Gram]
 ) -> dict[str, object]:
-    """What a rounded weight depends on: its choice, but for the reason and the bit mask."""
+    """Return what a rounded weight depends on: its choice, but for the reason and the bit mask."""
     return {
         "model": plan.model_sha256,
         "version": __version__,
@@ -250,7 +255,8 @@ def _key(
     }
 
 
-def _changes(plan: Plan) -> list[Change]:
+def changes_of(plan: Plan) -> list[Change]:
+    """Return what carrying out a plan changes, weight by weight and grid by grid."""
     changes = []
     for name, choice in plan.weights.items():
         if choice.form != "float" or choice.prunes:

@@ -10,19 +10,16 @@ from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
-from onnxsqueeze import __version__
-from onnxsqueeze.facts.grams import Gram, identity
-from onnxsqueeze.facts.records import Change
+from onnxsqueeze.facts.grams import Gram
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.mapped import DataFile, release, spill
 from onnxsqueeze.graph.verify import verify
-from onnxsqueeze.passes.apply import Applied
-from onnxsqueeze.passes.change import done
+from onnxsqueeze.passes.apply import Applied, changes_of, codes_key, store_left
 from onnxsqueeze.passes.insert_blockwise import InsertBlockwisePass
 from onnxsqueeze.passes.round_parts import PART_ELEMENTS, codes_in_parts, sqnr_in_parts
 from onnxsqueeze.passes.round_weights import Codes, from_arrays, needed
-from onnxsqueeze.passes.store_weights import StoreWeightsPass, check_fits
+from onnxsqueeze.passes.store_weights import check_fits
 from onnxsqueeze.passes.widen_half import widen_half
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.runtime.memory import release as free
@@ -55,58 +52,45 @@ def apply_large(
     Raises:
         PlanError: If the plan does not fit the model.
     """
-    check_fits(plan, plan.weights, {value.name: value for _, value in walk.initializers(model)})
+    values = {value.name: value for _, value in walk.initializers(model)}
+    check_fits(plan, plan.weights, values)
     free()  # sessions that measured the model, and what they had laid out
-    copy, quality, changes = model.clone(), dict[str, float](), list[Change]()
+    copy, quality = model.clone(), dict[str, float]()
     coded = frozenset(needed(plan.weights))
     for number, (name, choice) in enumerate(plan.weights.items()):
-        value = _named(model, name)
+        tensor = values[name].const_value
+        assert tensor is not None  # ONNX: an initializer has a value
         every: dict[str, Codes] = {}
         if name in coded:
-            made = _codes(plan, value, grams, store, part)
-            assert value.const_value is not None  # ONNX: an initializer has a value
-            quality[name] = sqnr_in_parts(value.const_value.numpy(), made, choice.axis, part)
+            made = _codes(plan, name, tensor, grams, store, part)
+            quality[name] = sqnr_in_parts(tensor.numpy(), made, choice.axis, part)
             every = {name: made}
         _put(plan.model_copy(update={"weights": {name: choice}}), copy, every)
-        release(value.const_value)
+        release(tensor)
         spill(copy, file)
         del every
         free()
-        if choice.form != "float":
-            changes.append(done("apply", name, "float", f"{choice.form}, {choice.bits} bits"))
         if progress is not None:
             progress(number + 1, len(plan.weights))
     verify(copy)
-    return Applied(copy, tuple(changes), quality)
-
-
-def _named(model: ir.Model, name: str) -> ir.Value:
-    return next(value for _, value in walk.initializers(model) if value.name == name)
+    return Applied(copy, tuple(changes_of(plan)), quality)
 
 
 def _codes(
     plan: Plan,
-    value: ir.Value,
+    name: str,
+    tensor: ir.TensorProtocol,
     grams: Mapping[str, Gram],
     store: Store | None,
     part: int,
 ) -> Codes:
-    name, tensor = str(value.name), value.const_value
-    assert tensor is not None  # ONNX: an initializer has a value
     choice = plan.weights[name]
-    is_fitted = choice.rounding == "compensated"
-    key = {
-        "model": plan.model_sha256,
-        "version": __version__,
-        "large": True,
-        "weight": name,
-        "choice": choice.model_dump(exclude={"reason", "masked"}),
-        "gram": identity(grams, name) if is_fitted else None,
-    }
+    key = {**codes_key(plan, name, choice, grams), "large": True}
     saved = None if store is None else store.get("codes", key)
     if saved is not None:
         return from_arrays(saved.arrays)
-    made = codes_in_parts(tensor.numpy(), choice, grams.get(name) if is_fitted else None, part)
+    gram = grams.get(name) if choice.rounding == "compensated" else None
+    made = codes_in_parts(tensor.numpy(), choice, gram, part)
     if store is not None:
         store.put("codes", key, {}, made.arrays())
     return made
@@ -116,6 +100,4 @@ def _put(plan: Plan, model: ir.Model, every: Mapping[str, Codes]) -> None:
     """Let the nodes that read the plan's one weight read it in its form."""
     plan = widen_half(model, plan)
     InsertBlockwisePass(plan, every)(model)
-    there = {value.name for _, value in walk.initializers(model)}
-    left = {name: choice for name, choice in plan.weights.items() if name in there}
-    StoreWeightsPass(plan.model_copy(update={"weights": left}), every)(model)
+    store_left(plan, model, every)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from onnxsqueeze.config import Limits
 from onnxsqueeze.facts.weights import WeightFacts
+from onnxsqueeze.numerics.hull import lower_hull, slope
 from onnxsqueeze.plan.forms import Form, forms
 from onnxsqueeze.plan.sparsity import Thinning, why_not_thinned
 from onnxsqueeze.plan.types import WeightChoice, Zeros
@@ -57,17 +58,13 @@ def choose(
 def _rate(options: Sequence[Form], at: int) -> float:
     """Return minus the damage taken away per byte by the step from option ``at`` to the next."""
     here, there = options[at], options[at + 1]
-    return -(here.damage - there.damage) / (there.size_bytes - here.size_bytes)
+    return slope((here.size_bytes, here.damage), (there.size_bytes, there.damage))
 
 
 def _hull(options: Sequence[Form]) -> list[Form]:
     """Return the options on the lower convex hull of (bytes, damage), smallest first."""
-    hull: list[Form] = []
-    for option in options:
-        while len(hull) >= 2 and _rate([hull[-2], option], 0) <= _rate([hull[-2], hull[-1]], 0):
-            hull.pop()
-        hull.append(option)
-    return hull
+    points = [(option.size_bytes, option.damage) for option in options]
+    return [options[number] for number in lower_hull(points)]
 
 
 def _choice(

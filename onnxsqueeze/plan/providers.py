@@ -150,26 +150,27 @@ def grid_of(target: Target) -> Grid | Literal["none"]:
     return "wide" if target.npu else recipe(target.provider).grid
 
 
-def plans_integers(provider: str) -> bool:
-    """Return whether activations may become integers on a provider.
+def plans_integers(target: Target) -> bool:
+    """Return whether activations may become integers on a target.
 
     Example:
-        >>> [plans_integers(name) for name in ("cpu", "openvino", "cuda", "tensorrt")]
-        [True, True, False, True]
+        >>> [plans_integers(Target(provider=name)) for name in ("cpu", "openvino", "cuda")]
+        [True, True, False]
     """
-    return recipe(provider).grid != "none"
+    return grid_of(target) != "none"
 
 
-def measures_integers(provider: str) -> bool:
-    """Return whether single integer kernels are timed for a provider, to keep those that pay.
+def measures_integers(target: Target) -> bool:
+    """Return whether single integer kernels are timed for a target, to keep those that pay.
 
-    TensorRT chooses kernels as it builds its engine, which a single node does not show.
+    TensorRT chooses kernels as it builds its engine, which a single node does not show; an NPU's
+    are not here.
 
     Example:
-        >>> [measures_integers(name) for name in ("cpu", "openvino", "cuda", "tensorrt")]
-        [True, True, False, False]
+        >>> [measures_integers(Target(provider=name)) for name in ("cpu", "openvino", "tensorrt")]
+        [True, True, False]
     """
-    return recipe(provider).grid == "affine"
+    return grid_of(target) == "affine"
 
 
 def why_no_integers(provider: str) -> str:
@@ -179,7 +180,8 @@ def why_no_integers(provider: str) -> str:
         >>> why_no_integers("cpu"), why_no_integers("tensorrt")
         ('', '')
     """
-    return "" if plans_integers(provider) else recipe(provider).reasons["qdq"]
+    found = recipe(provider)
+    return found.reasons["qdq"] if found.grid == "none" else ""
 
 
 def with_options(target: Target) -> Target:

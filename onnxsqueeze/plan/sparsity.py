@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from onnxsqueeze.config import Limits, pattern_of
 from onnxsqueeze.facts.weights import WeightFacts
+from onnxsqueeze.numerics.hull import lower_hull, slope
 
 FEWEST_VALUES = 1000
 """A weight with fewer values gains nothing that would be seen."""
@@ -119,19 +120,9 @@ def _hull(
 ) -> Iterator[tuple[float, float, float]]:
     """Yield (start, stop, damage per unit of fraction) of the lower hull between two fractions."""
     inside = [place for place in sorted(curve) if low < place < high]
-    points: list[tuple[float, float]] = []
-    for place in [low, *inside, high]:
-        point = place, at(curve, place)
-        while len(points) >= 2 and _rate(points[-2], point) <= _rate(points[-2], points[-1]):
-            points.pop()
-        points.append(point)
-    for a, b in pairwise(points):
-        if b[0] > a[0]:
-            yield a[0], b[0], _rate(a, b)
-
-
-def _rate(a: tuple[float, float], b: tuple[float, float]) -> float:
-    return (b[1] - a[1]) / max(b[0] - a[0], 1e-12)
+    points = [(place, at(curve, place)) for place in dict.fromkeys([low, *inside, high])]
+    for a, b in pairwise(lower_hull(points)):
+        yield points[a][0], points[b][0], slope(points[a], points[b])
 
 
 def at(curve: Mapping[float, float], fraction: float) -> float:
@@ -143,7 +134,7 @@ def at(curve: Mapping[float, float], fraction: float) -> float:
     """
     if not curve:
         return 0.0
-    points = [(0.0, 0.0), *sorted(curve.items())]
+    points = sorted({0.0: 0.0, **curve}.items())
     above = next((k for k, point in enumerate(points) if point[0] >= fraction), len(points) - 1)
     one, other = points[max(above, 1) - 1], points[max(above, 1)]
-    return one[1] + _rate(one, other) * (fraction - one[0])
+    return one[1] + slope(one, other) * (fraction - one[0])

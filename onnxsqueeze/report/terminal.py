@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +11,7 @@ from rich.text import Text
 from onnxsqueeze.facts.records import Fidelity, Latency, Memory, Placement
 from onnxsqueeze.report import fmt
 from onnxsqueeze.report.groups import by_damage, by_form, by_reason, by_size
+from onnxsqueeze.report.tables import new_table
 from onnxsqueeze.report.types import ModelSummary, Report, WeightRow
 
 _ROWS = 12
@@ -147,23 +147,11 @@ def _memory(memory: Memory) -> str:
     )
 
 
-def _table(title: str, *columns: str) -> Table:
-    """Return an empty table; columns whose name starts with ``>`` hold numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.show_edge = table.pad_edge = False
-    for name in columns:
-        right = name.startswith(">")
-        table.add_column(
-            name.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold"
-        )
-    return table
-
-
 def _forms(report: Report) -> Table | None:
     groups = by_form(report.weights)
     if not groups:
         return None
-    table = _table("What was done", "weights are", ">count", ">before", ">after")
+    table = new_table("What was done", "weights are", ">count", ">before", ">after")
     for group in groups:
         after = fmt.size(group.bytes_after)
         table.add_row(group.form, str(group.count), fmt.size(group.bytes_before), after)
@@ -175,7 +163,7 @@ def _forms(report: Report) -> Table | None:
 def _causes(model: ModelSummary) -> Table | None:
     if not model.bytes_by_cause:
         return None
-    table = _table("Where the bytes are", "cause", ">size", ">share")
+    table = new_table("Where the bytes are", "cause", ">size", ">share")
     for cause, size_bytes in model.bytes_by_cause.items():
         share = fmt.percent(size_bytes / model.size_bytes if model.size_bytes else 0.0)
         table.add_row(Text(fmt.plain(cause)), fmt.size(size_bytes), share)
@@ -186,7 +174,7 @@ def _weights(report: Report) -> Table | None:
     if not report.weights:
         return None
     if report.result is None:
-        table = _table("Largest weights", "name", "operator", ">size", ">zeros", "spread")
+        table = new_table("Largest weights", "name", "operator", ">size", ">zeros", "spread")
         for row, head in _with_names(by_size(report, _ROWS)):
             spread = row.distribution.best_fit if row.distribution else fmt.UNKNOWN
             zeros = fmt.percent(row.zeros_fraction)
@@ -194,7 +182,7 @@ def _weights(report: Report) -> Table | None:
         return table
     measured = any(row.damage is not None for row in report.weights)
     title = "Most sensitive weights" if measured else "Largest weights"
-    table = _table(title, "name", "operator", ">bits", ">before", ">after", ">damage")
+    table = new_table(title, "name", "operator", ">bits", ">before", ">after", ">damage")
     for row, head in _with_names(by_damage(report, _ROWS)):
         before, after = fmt.size(row.bytes_before), fmt.size(row.bytes_after)
         table.add_row(*head, str(row.bits), before, after, fmt.number(row.damage, 2))
@@ -211,7 +199,7 @@ def _left_alone(report: Report) -> Table | None:
     reasons = by_reason(report.left_alone)
     if not reasons:
         return None
-    table = _table("Left alone", ">count", "reason", "what")
+    table = new_table("Left alone", ">count", "reason", "what")
     for reason, subjects in reasons:
         names = [fmt.middle(fmt.plain(name), 26) for name in subjects[:_SUBJECTS]]
         more = [f"and {len(subjects) - _SUBJECTS} more"] if len(subjects) > _SUBJECTS else []
@@ -223,7 +211,7 @@ def _left_alone(report: Report) -> Table | None:
 def _coverage(report: Report) -> Table | None:
     if report.validation is None or not report.validation.coverage:
         return None
-    table = _table("Planned and done", "form", ">planned", ">done", "missing")
+    table = new_table("Planned and done", "form", ">planned", ">done", "missing")
     for row in report.validation.coverage:
         style = "" if row.done == row.planned else "yellow"
         missing = Text("\n".join(fmt.middle(fmt.plain(name), 30) for name in row.missing[:_ROWS]))

@@ -7,6 +7,7 @@ from itertools import islice
 from onnxsqueeze.analysis.grids import integer_candidates
 from onnxsqueeze.plan.providers import grid_of
 from onnxsqueeze.progress import Progress
+from onnxsqueeze.search.engine_grids import most_on_grid
 from onnxsqueeze.search.half import in_half
 from onnxsqueeze.search.integers import with_integers
 from onnxsqueeze.search.large import large_plans
@@ -15,7 +16,6 @@ from onnxsqueeze.search.refined import better, smaller
 from onnxsqueeze.search.scalings import evened
 from onnxsqueeze.search.sparse import affordable
 from onnxsqueeze.search.stored import smallest
-from onnxsqueeze.search.symmetric import most_on_grid
 from onnxsqueeze.search.trial import Search, Trial
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from onnxsqueeze.analysis.grids import Candidate
@@ -12,11 +12,12 @@ from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress, silent
 from onnxsqueeze.search.kernels import Base, base
 from onnxsqueeze.search.scalings import Evening, helpful
-from onnxsqueeze.search.trial import LEVELS, Search, Trial, at_level, deadline
+from onnxsqueeze.search.trial import LEVELS, Search, Trial, at_level, deadline, most_within
 
 LEAST_MILD_BITS = 7
 MILD_FORMS: tuple[KernelForm, ...] = ("qdq", "dynamic", "blockwise8")
 """Forms of kernels with so many bits or more."""
+STAGE = "integer kernels within the budget"
 MILDER = 8
 """Levels that stored weights give back for more integer kernels: about a fifth of the damage."""
 
@@ -65,27 +66,10 @@ def _most_beside(search: Search, stored: Trial, found: Base, tell: Progress) -> 
         plan = stored.plan if level == stored.level else at_level(search, level)
         with_first = partial(_evened, even, search, plan, found)
         counts = range(count + 1, len(found.ranked) + 1)
-        most = _most_within(search, with_first, level, counts, tell)
+        most = most_within(search, with_first, level, counts, tell, STAGE)
         if most is not None:
             best, count = most
     return best, count
-
-
-def _most_within(
-    search: Search, with_first: Callable[[int], Plan], level: int, counts: range, tell: Progress
-) -> tuple[Trial, int] | None:
-    """Return the trial with most kernels within the budget, and how many, by bisection."""
-    best, end = None, deadline(search)
-    low, high = counts.start, counts.stop - 1
-    while low <= high and time.monotonic() < end:
-        count = (low + high + 1) // 2
-        trial = search.trial(with_first(count), level)
-        if trial.is_within(search.budget):
-            best, low = (trial, count), count + 1
-        else:
-            high = count - 1
-        tell("integer kernels within the budget", len(counts) - (high - low + 1), len(counts))
-    return best
 
 
 def _evened(even: Evening, search: Search, plan: Plan, found: Base, count: int) -> Plan:

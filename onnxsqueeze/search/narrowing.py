@@ -13,7 +13,6 @@ import onnx_ir as ir
 from onnxsqueeze import __version__
 from onnxsqueeze.analysis.units import Units
 from onnxsqueeze.errors import ModelError, PlanError
-from onnxsqueeze.facts.store import Fact
 from onnxsqueeze.graph import io
 from onnxsqueeze.measure.prune_widths import work
 from onnxsqueeze.passes.fix_reshapes import fix_reshapes
@@ -76,8 +75,18 @@ def narrow(search: Search, progress: Progress | None = None) -> Narrowed | None:
         "version": __version__,
     }
     saved = search.store.get("narrow", key)
-    if saved is not None:
-        return _from_record(search, saved)
+    if saved is not None and saved.values["kept"] is None:
+        return None
+    known = None if saved is None else _from_store(search, saved.values["kept"])
+    if known is not None:
+        return known
+    kept = _found(search, progress)
+    search.store.put("narrow", key, {"kept": kept})
+    return None if kept is None else _from_store(search, kept)
+
+
+def _found(search: Search, progress: Progress | None) -> dict[str, object] | None:
+    """Put the most pruned model into the store and return its key; None where there is none."""
     fixed = _with_fixed_reshapes(search)
     units, cut = prunable(fixed)
     found = None
@@ -85,7 +94,6 @@ def narrow(search: Search, progress: Progress | None = None) -> Narrowed | None:
         criterion = search.limits.importance
         found = pruned(fixed, units, cut, share=SHARE, criterion=criterion, progress=progress)
     if found is None:
-        search.store.put("narrow", key, {"file": None})
         return None
     counts = {one.name: one.count for one in units}
     choices = {
@@ -95,11 +103,15 @@ def narrow(search: Search, progress: Progress | None = None) -> Narrowed | None:
         for name, stay in found.kept.items()
     }
     refit: Order = "sequential" if found.repairs_in_sequence else "each"
-    return _kept(search, key, found.model, choices, refit, found.removed)
+    key = _key(search, choices, refit)
+    _put(search, key, found.model, choices, found.removed)
+    return key
 
 
 def narrowed_by(search: Search, plan: Plan, progress: Progress | None = None) -> Narrowed | None:
     """Return the model with the units that a plan keeps, refitted as it says; None without units.
+
+    One that ``narrow`` has made is not made again.
 
     Args:
         search: The search, in the whole model.
@@ -111,28 +123,21 @@ def narrowed_by(search: Search, plan: Plan, progress: Progress | None = None) ->
     """
     if not plan.units:
         return None
-    kept = {name: choice.kept for name, choice in plan.units.items()}
-    key = {
-        "model": search.facts.model_sha256,
-        "data": search.samples.fingerprint,
-        "kept": kept,
-        "refit": plan.refit,
-        "seed": search.budget.seed,
-        "version": __version__,
-    }
-    saved = search.store.get("narrow", key)
-    if saved is not None:
-        return _from_record(search, saved)
+    key = _key(search, plan.units, plan.refit)
+    known = _from_store(search, key)
+    if known is not None:
+        return known
     fixed = _with_fixed_reshapes(search)
     units, cut = prunable(fixed)
     _check_units(plan, units)
     stages = STAGES if plan.refit == "sequential" else 0
-    arrays = {name: np.array(stay, np.int64) for name, stay in kept.items()}
+    kept = {name: np.array(one.kept, np.int64) for name, one in plan.units.items()}
     cuts = cutting(fixed, units, cut, progress)
-    made = refitted(fixed, cuts, arrays, stages=stages, progress=progress)
+    made = refitted(fixed, cuts, kept, stages=stages, progress=progress)
     cost = work(fixed.model, units, fixed.facts.shapes)
     removed = 1 - cost({name: len(stay) for name, stay in kept.items()}) / cost({})
-    return _kept(search, key, made.model, plan.units, plan.refit, removed)
+    _put(search, key, made.model, plan.units, removed)
+    return _from_store(search, key)
 
 
 def _check_units(plan: Plan, units: Sequence[Units]) -> None:
@@ -150,23 +155,27 @@ def _check_units(plan: Plan, units: Sequence[Units]) -> None:
             )
 
 
-def _kept(
+def _key(search: Search, choices: Mapping[str, UnitsChoice], refit: Order) -> dict[str, object]:
+    """Return what a narrower model depends on."""
+    return {
+        "model": search.facts.model_sha256,
+        "data": search.samples.fingerprint,
+        "kept": {name: [choice.count, *choice.kept] for name, choice in choices.items()},
+        "refit": refit,
+        "seed": search.budget.seed,
+        "version": __version__,
+    }
+
+
+def _put(
     search: Search,
     key: Mapping[str, object],
     model: ir.Model,
     choices: Mapping[str, UnitsChoice],
-    refit: Order,
     removed: float,
-) -> Narrowed:
-    """Return a narrower model after it was written into the store."""
-    dumped = {name: choice.model_dump(mode="json") for name, choice in choices.items()}
-    decisions = {
-        "model": search.facts.model_sha256,
-        "data": search.samples.fingerprint,
-        "kept": {name: choice.kept for name, choice in choices.items()},
-        "refit": refit,
-    }
-    sha256 = hashlib.sha256(json.dumps(decisions, sort_keys=True).encode()).hexdigest()
+) -> None:
+    """Write a narrower model into the store."""
+    sha256 = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     search.store.folder.mkdir(parents=True, exist_ok=True)
     file = search.store.folder / f"narrow-{sha256[:12]}.onnx"
     io.write(model, file)
@@ -174,25 +183,24 @@ def _kept(
         "file": file.name,
         "sha256": sha256,
         "removed": removed,
-        "refit": refit,
-        "units": dumped,
+        "refit": key["refit"],
+        "units": {name: choice.model_dump(mode="json") for name, choice in choices.items()},
     }
-    found = _from_record(search, search.store.put("narrow", dict(key), values))
-    assert found is not None  # it has a file
-    return found
+    search.store.put("narrowed", dict(key), values)
 
 
-def _from_record(search: Search, saved: Fact) -> Narrowed | None:
-    if saved.values["file"] is None:
+def _from_store(search: Search, key: Mapping[str, object]) -> Narrowed | None:
+    saved = search.store.get("narrowed", key)
+    if saved is None:
         return None
-    model = io.read(search.store.folder / str(saved.values["file"]))
+    values = saved.values
     units = {
         name: UnitsChoice.model_validate_json(json.dumps(one))
-        for name, one in saved.values["units"].items()
+        for name, one in values["units"].items()
     }
-    refit: Order = "sequential" if saved.values["refit"] == "sequential" else "each"
-    removed, sha256 = float(saved.values["removed"]), str(saved.values["sha256"])
-    return Narrowed(model, units, refit, removed, sha256)
+    refit: Order = "sequential" if values["refit"] == "sequential" else "each"
+    model = io.read(search.store.folder / str(values["file"]))
+    return Narrowed(model, units, refit, float(values["removed"]), str(values["sha256"]))
 
 
 def _with_fixed_reshapes(search: Search) -> Search:

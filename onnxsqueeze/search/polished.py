@@ -8,7 +8,7 @@ from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.learned.rounding import is_available
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
-from onnxsqueeze.search.trial import Search, Trial
+from onnxsqueeze.search.trial import Search, Trial, gained
 
 MOST_BITS = 6
 """With more, what is lost by rounding is no more what a budget is spent on."""
@@ -32,9 +32,7 @@ def polished(search: Search, found: Trial, progress: Progress | None = None) -> 
     plan = learning(found.plan, search.facts.weights)
     if plan is found.plan:
         return found
-    trial = search.trial(plan, found.level, progress)
-    gains = trial.fidelity.drop.value < found.fidelity.drop.value
-    return trial if gains and trial.is_within(search.budget) else found
+    return gained(search, found, plan, progress)
 
 
 def learning(plan: Plan, facts: Iterable[WeightFacts]) -> Plan:

@@ -8,7 +8,14 @@ import time
 from onnxsqueeze.config import Budget
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
-from onnxsqueeze.search.trial import LEVELS_PER_DECADE, Search, Trial, at_level, deadline
+from onnxsqueeze.search.trial import (
+    LEVELS_PER_DECADE,
+    Search,
+    Trial,
+    at_level,
+    deadline,
+    gained,
+)
 
 TRIALS = {"quick": 0, "standard": 4, "thorough": 8}
 """Plans that are tried with sequential rounding beyond the one that was found without."""
@@ -62,9 +69,7 @@ def better(search: Search, found: Trial, progress: Progress | None = None) -> Tr
     is_fitted = any(one.rounding == "compensated" for one in found.plan.weights.values())
     if search.limits.effort == "quick" or not is_fitted:
         return found
-    trial = search.trial(_sequential(found.plan), found.level, progress)
-    gains = trial.fidelity.drop.value < found.fidelity.drop.value
-    return trial if gains and trial.is_within(search.budget) else found
+    return gained(search, found, _sequential(found.plan), progress)
 
 
 def _sequential(plan: Plan) -> Plan:

@@ -11,7 +11,7 @@ from onnxsqueeze.passes.scale_axes import scale_axes
 from onnxsqueeze.plan.grids import GridEnds, all_grid_ends
 from onnxsqueeze.plan.types import INTEGER_FORMS, ActivationChoice, Plan, ScalingChoice
 from onnxsqueeze.progress import Progress, silent
-from onnxsqueeze.search.trial import Search, Trial
+from onnxsqueeze.search.trial import Search, Trial, gained
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,4 @@ def evened(search: Search, found: Trial, progress: Progress | None = None) -> Tr
     plan = evening(search, found.plan, progress).on(found.plan)
     if not plan.scalings:
         return found
-    trial = search.trial(plan, found.level, progress)
-    gains = trial.fidelity.drop.value < found.fidelity.drop.value
-    return trial if gains and trial.is_within(search.budget) else found
+    return gained(search, found, plan, progress)

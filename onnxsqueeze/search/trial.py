@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -84,23 +84,15 @@ class Search:
 
     def applied(self, plan: Plan, progress: Progress | None = None) -> Applied:
         """Return the model with the plan carried out; see the function."""
-        if self.is_large:
-            return self._applied_large(plan, progress)
-        seed = self.budget.seed
         return applied(
-            plan, self.model, self.facts, self.samples, self.store, seed=seed, progress=progress
-        )
-
-    def _applied_large(self, plan: Plan, progress: Progress | None) -> Applied:
-        """Return the same, new weights in a file of the store, which the next plan overwrites."""
-        tell = progress or silent
-        return apply_large(
             plan,
             self.model,
-            self.facts.grams,
-            DataFile(self.store.folder / LARGE_FILE),
-            store=self.store,
-            progress=lambda done, total: tell("rounding of weights", done, total),
+            self.facts,
+            self.samples,
+            self.store,
+            seed=self.budget.seed,
+            is_large=self.is_large,
+            progress=progress,
         )
 
     def trial(self, plan: Plan, level: int, progress: Progress | None = None) -> Trial:
@@ -122,6 +114,47 @@ class Search:
         return Trial(plan, Fidelity.model_validate_json(json.dumps(saved.values)), level)
 
 
+def gained(search: Search, found: Trial, plan: Plan, progress: Progress | None = None) -> Trial:
+    """Return a plan's trial if it is within the budget and loses less than ``found``, or that."""
+    trial = search.trial(plan, found.level, progress)
+    gains = trial.fidelity.drop.value < found.fidelity.drop.value
+    return trial if gains and trial.is_within(search.budget) else found
+
+
+def most_within(
+    search: Search,
+    plan_of: Callable[[int], Plan],
+    level: int,
+    counts: range,
+    tell: Progress,
+    stage: str,
+    first: int | None = None,
+) -> tuple[Trial, int] | None:
+    """Return the trial with the largest count within the budget, and that count, by bisection.
+
+    Args:
+        search: The search.
+        plan_of: The plan with so many of something; with more of them more is lost.
+        level: How mild the plans are.
+        counts: What is tried.
+        tell: Called with (stage, done, all).
+        stage: What is told.
+        first: The count to begin with; None for the middle.
+    """
+    best, end = None, deadline(search)
+    low, high = counts.start, counts.stop - 1
+    count = (low + high + 1) // 2 if first is None else first
+    while low <= high and time.monotonic() < end:
+        trial = search.trial(plan_of(count), level)
+        if trial.is_within(search.budget):
+            best, low = (trial, count), count + 1
+        else:
+            high = count - 1
+        tell(stage, len(counts) - (high - low + 1), len(counts))
+        count = (low + high + 1) // 2
+    return best
+
+
 def applied(
     plan: Plan,
     model: ir.Model,
@@ -130,6 +163,7 @@ def applied(
     store: Store,
     *,
     seed: int = 0,
+    is_large: bool = False,
     progress: Progress | None = None,
 ) -> Applied:
     """Return the model with the plan carried out, its weights rounded in the plan's order.
@@ -141,13 +175,24 @@ def applied(
         samples: Calibration samples, for sequential rounding.
         store: Where rounded weights are kept and found again.
         seed: Seed of the choice of rows.
+        is_large: Whether the weights lie on disk; new ones then go to a file of the store, which
+            the next plan overwrites.
         progress: Called with (stage, done, all).
 
     Raises:
         PlanError: If the plan does not fit the model.
     """
-    scaled = scale_axes(plan, model, facts.shapes, facts.grams)
     tell = progress or silent
+    if is_large:
+        return apply_large(
+            plan,
+            model,
+            facts.grams,
+            DataFile(store.folder / LARGE_FILE),
+            store=store,
+            progress=lambda done, total: tell("rounding of weights", done, total),
+        )
+    scaled = scale_axes(plan, model, facts.shapes, facts.grams)
     scores = worth(
         plan,
         scaled.model,

@@ -14,7 +14,7 @@ from onnxsqueeze.facts.store import Store
 from onnxsqueeze.measure import large as module
 from onnxsqueeze.measure.collect import Subject, described
 from onnxsqueeze.measure.grams import grams
-from onnxsqueeze.measure.large import described_large, large_grams
+from onnxsqueeze.measure.large import described_in_parts, large_grams
 from onnxsqueeze.runtime.shapes import measured_shapes
 from tests import models
 
@@ -119,7 +119,7 @@ def test_a_weight_is_described_as_it_is_in_memory(tmp_path: Path, below: float |
     subject = Subject(model, "abc", samples=None, prune_below=below)  # type: ignore[arg-type]
 
     expected = described(subject, weight, {}, {"v": 0.5})
-    found = described_large(weight, 0, 0.5, below)
+    found = described_in_parts(weight, 0, 0.5, below)
 
     assert found.not_finite == 2
     assert found == expected.model_copy(update={"block_gain": {}, "column_gain": 1.0})

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxsqueeze.measure.memory import Needed, memory_plan, needed
+from onnxsqueeze.measure.grams import memory_plan
+from onnxsqueeze.measure.memory import Needed, needed
 from tests import models
 
 

@@ -36,15 +36,15 @@ def test_cuda_has_no_qdq_and_computes_in_float16(name):
     found = recipe(name)
     assert "qdq" not in found.integer_forms
     assert found.compute == "float16"
-    assert not plans_integers(name)
+    assert not plans_integers(Target(provider=name))
     assert "no QLinearConv" in why_no_integers(name)
 
 
 def test_tensorrt_has_symmetric_grids_only():
     found = recipe("tensorrt")
     assert (found.integer_forms, found.grid, found.compute) == (("qdq",), "symmetric", "float32")
-    assert plans_integers("tensorrt")
-    assert not measures_integers("tensorrt")
+    assert plans_integers(Target(provider="tensorrt"))
+    assert not measures_integers(Target(provider="tensorrt"))
     assert "zero point 0 only" in found.reasons["zero points"]
 
 

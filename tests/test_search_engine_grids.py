@@ -14,7 +14,7 @@ from onnxsqueeze.data import DataSettings
 from onnxsqueeze.graph import io, walk
 from onnxsqueeze.passes.insert_qdq import activation_grid
 from onnxsqueeze.search import Search
-from onnxsqueeze.search.symmetric import most_on_grid
+from onnxsqueeze.search.engine_grids import most_on_grid
 from tests.cli.place import network
 
 TENSORRT = Target(provider="tensorrt", objective="latency")
