@@ -235,28 +235,37 @@ def test_most_integer_kernels_within_the_budget(
     found = with_integers(made, stored, integer_candidates(measured.loaded.model))
     assert integers(found) == set(ranked[:most])
     assert (found is stored) == (most == 0)
-    # of 0 to 3 kernels, by halves, and of those that are left, beside milder choices
-    assert [level for level, _ in seen] == sorted(level for level, _ in seen)
-    assert [level for level, _ in seen].count(stored.level) <= 2 + 2  # two tell of scalings
-    milder = [(level, count) for level, count in seen if level != stored.level]
-    assert len(milder) <= 2
-    assert all(level == stored.level + MILDER and count > most for level, count in milder)
-    assert (milder == []) == (most == 3)
-    others = stored.plan.weights.keys() - integers(found)
-    assert all(found.plan.weights[name] == stored.plan.weights[name] for name in others)
+    mild = [count for level, count in seen if level == stored.level + MILDER]
+    assert mild[0] == 3  # all of them first, then by halves
+    assert len(mild) <= 3
+    lower = [count for level, count in seen if level < stored.level]
+    assert set(lower) <= {most}  # what is left is spent on fewer bytes of the same kernels
 
 
-def test_more_integer_kernels_are_taken_beside_milder_choices(
+def test_what_kernels_leave_of_the_budget_is_spent_on_fewer_bytes(
     measured: api.Measured, tried: Callable[[Callable[[int, int], bool]], Tried]
 ) -> None:
-    tried(lambda level, count: count <= (1 if level == 24 else 2))
+    seen = tried(lambda level, _: level >= 27)
     made, stored, ranked = integer_search(measured)
     found = with_integers(made, stored, integer_candidates(measured.loaded.model))
-    assert found.level == stored.level + MILDER
-    assert integers(found) == set(ranked[:2])
-    milder = search.at_level(made, found.level).weights
-    others = milder.keys() - integers(found)
-    assert all(found.plan.weights[name] == milder[name] for name in others)
+    assert integers(found) == set(ranked)
+    assert 27 <= found.level < stored.level + MILDER
+    assert found.level == min(level for level, count in seen if level >= 27 and count == 3)
+    same = search.at_level(made, found.level, ranked).weights
+    assert {n: one.bits for n, one in found.plan.weights.items()} == {
+        n: one.bits for n, one in same.items()
+    }
+    assert all(5 <= found.plan.weights[name].bits <= 8 for name in ranked)
+    assert any(found.plan.weights[name].bits < 8 for name in ranked)
+
+
+def test_codes_of_a_portable_plan_have_eight_bits(
+    measured: api.Measured, tried: Callable[[Callable[[int, int], bool]], Tried]
+) -> None:
+    tried(lambda *_: True)
+    made, stored, ranked = integer_search(measured, portable=True)
+    found = with_integers(made, stored, integer_candidates(measured.loaded.model))
+    assert {found.plan.weights[name].bits for name in ranked} == {8}
 
 
 def test_the_mildest_level_is_not_passed(
@@ -265,7 +274,7 @@ def test_the_mildest_level_is_not_passed(
     seen = tried(lambda *_: False)
     made, stored, _ = integer_search(measured)
     last = replace(stored, level=LEVELS - 2)
-    with_integers(made, last, integer_candidates(measured.loaded.model))
+    assert with_integers(made, last, integer_candidates(measured.loaded.model)) is last
     assert {level for level, _ in seen} == {LEVELS - 2, LEVELS - 1}
 
 

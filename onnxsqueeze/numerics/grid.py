@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 SHRINK_STEPS = 32
 """Candidate scales of ``mse_scale``, between half the largest magnitude and all of it."""
 SIGNED_BITS = 6
-"""Codes of at most so many bits may have negative scales; those of integer kernels have more."""
+"""Codes of at most so many bits may have negative scales: more bits gain nothing by it."""
 SMALLEST_SCALE = np.float32(2.0**-124)
 """Half of it is a normal number still, so that neither a division nor a kernel makes it zero."""
 
@@ -137,7 +137,12 @@ def _check(rows: Array, block: int | None) -> None:
 
 
 def mse_scale(
-    rows: Array, bits: int, block: int | None = None, importance: Array | None = None
+    rows: Array,
+    bits: int,
+    block: int | None = None,
+    importance: Array | None = None,
+    *,
+    signed: bool = True,
 ) -> Array:
     """Return the scales with the least weighted squared rounding error, of 32 tried per block.
 
@@ -151,6 +156,7 @@ def mse_scale(
         bits: Bits per code.
         block: Values per scale.
         importance: h, shape (features,): the mean square of what each column is multiplied with.
+        signed: Whether scales may be negative, which no integer kernel takes.
 
     Source:
         Banner et al. 2019 (arXiv:1810.05723), by search instead of in closed form.
@@ -163,7 +169,7 @@ def mse_scale(
         else _blocked(importance.astype(np.float32)[None], block)
     )
     best, best_error = full, np.full(full.shape, np.inf, np.float32)
-    for wide in (full, *([_signed(values, bits)] if bits <= SIGNED_BITS else [])):
+    for wide in (full, *([_signed(values, bits)] if signed and bits <= SIGNED_BITS else [])):
         for shrink in np.linspace(1.0, 0.5, SHRINK_STEPS, dtype=np.float32):
             scale = wide * shrink
             error = _error(values, scale, bits, weights)

@@ -36,7 +36,7 @@ class Chain:
     def constant(self, part: str, values: Array) -> ir.Value:
         """Return a new constant of this weight."""
         return edit.add_initializer(
-            self.graph, f"{self.name}.{part}", np.ascontiguousarray(values), self.taken
+            self.graph, f"{self.name}.{part}", np.asarray(values, order="C"), self.taken
         )
 
     def shared(self, part: str, values: Array) -> ir.Value:

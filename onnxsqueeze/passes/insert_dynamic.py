@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.graph import edit, walk
-from onnxsqueeze.passes.insert_qdq import ZERO_CODES, coded, typed
+from onnxsqueeze.passes.chain import Chain
+from onnxsqueeze.passes.kernel_codes import ZERO_CODES, coded, kernel_codes
 from onnxsqueeze.passes.qdq_checks import planned_candidates
 from onnxsqueeze.passes.round_weights import Codes
 from onnxsqueeze.plan.types import Plan
@@ -60,13 +61,16 @@ class InsertDynamicPass(ir.passes.InPlacePass):
         if not planned:
             return ir.passes.PassResult(model, modified=False)
         graph, taken = model.graph, walk.value_names(model)
+        shared: dict[tuple[ir.Graph, str], ir.Value] = {}
         by_output = {out.name: node for node in graph for out in node.outputs}
         weights: dict[str, Parts] = {}
         activations: dict[str, Parts] = {}
         for one in planned:
             node = by_output[one.y]
             if one.weight not in weights:
-                weights[one.weight] = self._stored(graph, one, taken)
+                chain = Chain(graph, one.weight, taken, shared)
+                weights[one.weight] = self._stored(chain, one)
+                graph.insert_before(node, chain.nodes)
             if one.x not in activations:
                 x = next(value for value in node.inputs if value and value.name == one.x)
                 activations[one.x] = _quantized(graph, x, taken)
@@ -75,18 +79,12 @@ class InsertDynamicPass(ir.passes.InPlacePass):
             del graph.initializers[name]  # planned weights have no other readers
         return ir.passes.PassResult(model, modified=True)
 
-    def _stored(self, graph: ir.Graph, one: Candidate, taken: set[str]) -> Parts:
-        codes, kind = self._codes(graph, one), self.plan.weights[one.weight].codes
-        values = {
-            "int": np.ascontiguousarray(typed(codes.rows.T, kind)),
-            "scale": codes.scale[:, 0],
-            "zero": np.array(ZERO_CODES[kind], kind),
-        }
-        made = [
-            edit.add_initializer(graph, f"{one.weight}.{part}", array, taken)
-            for part, array in values.items()
-        ]
-        return made[0], made[1], made[2]
+    def _stored(self, chain: Chain, one: Candidate) -> Parts:
+        codes, choice = self._codes(chain.graph, one), self.plan.weights[one.weight]
+        read = kernel_codes(chain, codes.rows.T, choice, portable=self.plan.portable)
+        scale = chain.constant("scale", codes.scale[:, 0])
+        zero = chain.constant("zero", np.array(ZERO_CODES[choice.codes], choice.codes))
+        return read, scale, zero
 
     def _codes(self, graph: ir.Graph, one: Candidate) -> Codes:
         given = self.codes.get(one.weight)

@@ -13,16 +13,14 @@ from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.analysis.regions import Joint
 from onnxsqueeze.graph import walk
 from onnxsqueeze.graph.edit import add_initializer, insert_behind, shaped_like
-from onnxsqueeze.numerics.grid import as_rows, from_grid, from_rows, max_scale, to_grid
-from onnxsqueeze.numerics.pairs import paired_scale, partners
+from onnxsqueeze.numerics.grid import as_rows, from_grid, from_rows, to_grid
+from onnxsqueeze.passes.chain import Chain
+from onnxsqueeze.passes.kernel_codes import ZERO_CODES, coded, kernel_codes
 from onnxsqueeze.passes.qdq_checks import grid_tensors, planned_candidates, planned_joints
 from onnxsqueeze.passes.round_weights import Codes, pruned
-from onnxsqueeze.plan.types import CodeType, Plan, WeightChoice
+from onnxsqueeze.plan.types import Plan
 
 Array = npt.NDArray[Any]
-
-ZERO_CODES: Mapping[CodeType, int] = {"uint8": 128, "int8": 0}
-"""Code of zero in stored weights, by their type."""
 
 LARGEST_BIAS_CODE = 2**28
 """Largest magnitude of a bias code: int32 with room for the sum that it is added to."""
@@ -112,12 +110,13 @@ class InsertQdqPass(ir.passes.InPlacePass):
         if not planned and not joined:
             return ir.passes.PassResult(model, modified=False)
         taken = walk.value_names(model)
+        shared: dict[tuple[ir.Graph, str], ir.Value] = {}
         by_output = {out.name: node for node in model.graph for out in node.outputs}
         grids = {name: self._grid(name) for name in grid_tensors(planned, joined)}
         for one in planned:
             stored = self._stored(model, one, grids[one.x][0])
-            kind = self.plan.weights[one.weight].codes
-            _store_weight(model.graph, by_output[one.y], one, stored, kind, taken)
+            chain = Chain(model.graph, one.weight, taken, shared)
+            self._store(chain, by_output[one.y], one, stored)
             if one.bias is not None and self.plan.grid != "symmetric":
                 scales = grids[one.x][0] * stored.scale[:, 0]
                 _store_bias(model.graph, by_output[one.bias_reader], one.bias, scales, taken)
@@ -132,6 +131,18 @@ class InsertQdqPass(ir.passes.InPlacePass):
         kind = np.uint16 if self.plan.grid == "wide" else np.uint8
         return activation_grid(choice.low, choice.high, kind)
 
+    def _store(self, chain: Chain, node: ir.Node, one: Candidate, stored: Codes) -> None:
+        choice, shape = self.plan.weights[one.weight], _floats(chain.graph, one.weight).shape
+        tensor = from_rows(stored.rows, shape, one.axis)
+        parts = [
+            kernel_codes(chain, tensor, choice, portable=self.plan.portable),
+            chain.constant("scale", stored.scale[:, 0]),
+            chain.constant("zero", np.full(one.channels, ZERO_CODES[choice.codes], choice.codes)),
+        ]
+        chain.graph.insert_before(node, chain.nodes)
+        read = _dequantized(chain.graph, node, parts, one.weight, one.axis, chain.taken)
+        node.replace_input_with(one.weight_index, read)
+
     def _stored(self, model: ir.Model, one: Candidate, x_scale: Array) -> Codes:
         """Return codes and scales of a weight; given codes stay where the given scale does."""
         choice, values = self.plan.weights[one.weight], _floats(model.graph, one.weight)
@@ -145,20 +156,6 @@ class InsertQdqPass(ir.passes.InPlacePass):
             rows = from_grid(wanted.rows, wanted.scale)
         codes = to_grid(rows, scale, choice.bits)  # of larger scales: pairs stay within theirs
         return Codes(np.where(scale == wanted.scale, wanted.rows, codes), scale)
-
-
-def coded(values: Array, choice: WeightChoice) -> Codes:
-    """Return a weight's nearest codes, with scales at which nothing is cut off."""
-    rows = as_rows(pruned(values, choice.prune_below), choice.axis)
-    scale = max_scale(rows, choice.bits)
-    if choice.paired and choice.axis is not None:
-        scale = np.maximum(scale, paired_scale(rows, partners(values.shape, choice.axis)))
-    return Codes(to_grid(rows, scale, choice.bits), scale)
-
-
-def typed(codes: Array, kind: CodeType) -> Array:
-    """Return signed codes around zero as the type of codes that is stored."""
-    return (codes.astype(np.int16) + ZERO_CODES[kind]).astype(kind)
 
 
 def _floats(graph: ir.Graph, name: str) -> Array:
@@ -184,43 +181,22 @@ def _vector(bias: Array, channels: int) -> Array:
 def _dequantized(
     graph: ir.Graph,
     reader: ir.Node,
-    values: dict[str, Array],
+    parts: list[ir.Value],
     name: str,
     axis: int,
     taken: set[str],
 ) -> ir.Value:
-    """Return the output of a DequantizeLinear in front of ``reader`` that reads ``values``."""
-    parts = [
-        add_initializer(graph, f"{name}.{part}", array, taken) for part, array in values.items()
-    ]
+    """Return the output of a DequantizeLinear in front of ``reader`` that reads ``parts``."""
     output = ir.Value(
         name=walk.unused_name(f"{name}.dq", taken),
         type=ir.TensorType(ir.DataType.FLOAT),
-        shape=ir.Shape(next(iter(values.values())).shape),
+        shape=parts[0].shape,
     )
     node = ir.node(
         "DequantizeLinear", parts, {"axis": axis}, outputs=[output], name=str(output.name)
     )
     graph.insert_before(reader, node)
     return output
-
-
-def _store_weight(
-    graph: ir.Graph,
-    node: ir.Node,
-    one: Candidate,
-    stored: Codes,
-    kind: CodeType,
-    taken: set[str],
-) -> None:
-    shape = _floats(graph, one.weight).shape
-    values = {
-        "int": from_rows(typed(stored.rows, kind), shape, one.axis),
-        "scale": stored.scale[:, 0],
-        "zero": np.full(one.channels, ZERO_CODES[kind], kind),
-    }
-    read = _dequantized(graph, node, values, one.weight, one.axis, taken)
-    node.replace_input_with(one.weight_index, read)
 
 
 def _store_bias(
@@ -231,7 +207,10 @@ def _store_bias(
     codes = np.rint(bias / scales.astype(np.float64)).astype(np.int32)
     index = list(reader.inputs).index(graph.initializers[name])
     values = {"int": codes, "scale": scales, "zero": np.zeros(len(scales), np.int32)}
-    reader.replace_input_with(index, _dequantized(graph, reader, values, name, 0, taken))
+    parts = [
+        add_initializer(graph, f"{name}.{part}", array, taken) for part, array in values.items()
+    ]
+    reader.replace_input_with(index, _dequantized(graph, reader, parts, name, 0, taken))
 
 
 def _quantize_activations(

@@ -12,10 +12,14 @@ from onnxsqueeze.analysis.grids import Candidate, integer_candidates
 from onnxsqueeze.analysis.regions import Joint, joints
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.ops import integer_role
-from onnxsqueeze.plan.types import ActivationChoice, IntegerForm, Plan, WeightChoice
+from onnxsqueeze.plan.types import (
+    CODE_BITS,
+    ActivationChoice,
+    IntegerForm,
+    Plan,
+    WeightChoice,
+)
 
-CODE_BITS = (7, 8)
-"""Bits of codes that integer kernels read; both are stored in 8."""
 _CLAMP_SLACK = 1e-6  # ranges are read from JSON and may have been rounded to float32
 
 
@@ -76,7 +80,8 @@ def _check_weight(
     if not has_layout or choice.bits not in CODE_BITS:
         raise PlanError(
             f"the plan keeps weight {name!r} in {choice.bits} bits, axis {choice.axis}, block "
-            f"{choice.block}, masked {choice.masked}; form '{choice.form}' needs 7 or 8 bits, "
+            f"{choice.block}, masked {choice.masked}; form '{choice.form}' needs "
+            f"{CODE_BITS[0]} to {CODE_BITS[-1]} bits, "
             f"axis {one.axis}, no block, no mask\n"
             "  Change these fields of the plan, or choose form 'stored'."
         )

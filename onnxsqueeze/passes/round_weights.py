@@ -267,7 +267,8 @@ def _group(
     elif choice.bits >= 8 and matrix is None:
         scale = max_scale(even, choice.bits, choice.block)
     else:
-        scale = mse_scale(even, choice.bits, choice.block, importance)
+        signed = choice.form == "stored"
+        scale = mse_scale(even, choice.bits, choice.block, importance, signed=signed)
     if choice.form == "stored":
         scale = to_bfloat16(scale)
     if task.pairs is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from onnxsqueeze.config import Limits
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.numerics.hull import lower_hull, slope
-from onnxsqueeze.plan.forms import Form, forms
+from onnxsqueeze.plan.forms import Form, forms, kernel_forms
 from onnxsqueeze.plan.sparsity import Thinning, why_not_thinned
 from onnxsqueeze.plan.types import WeightChoice, Zeros
 
@@ -19,6 +19,9 @@ def choose(
     limits: Limits,
     thinned: Mapping[str, Thinning] | None = None,
     zeros: Zeros = "mask",
+    kernels: Collection[str] = (),
+    *,
+    portable: bool = False,
 ) -> dict[str, WeightChoice]:
     """Return a form for each weight: the fewest bytes for a sum of expected damages.
 
@@ -27,13 +30,26 @@ def choose(
     the convex hull of each weight's (bytes, damage) points, and off it by at most one step. What
     ``thinned`` weights give up is not part of the damage: it is the same in every form.
 
+    Args:
+        weights: What is known of each.
+        damage_limit: Most that the expected damages may sum to.
+        limits: What must not be done.
+        thinned: What becomes zero first, by name.
+        zeros: As in ``Plan``.
+        kernels: Weights that integer kernels read; they have the width of their codes chosen.
+        portable: As in ``Plan``.
+
     Source:
         Shoham and Gersho 1988, "Efficient bit allocation for an arbitrary set of quantizers".
     """
     thinned = thinned or {}
     gone = {name: one.fraction for name, one in thinned.items()}
     options = {
-        weight.name: _hull(forms(weight, limits, gone.get(weight.name, 0.0), zeros))
+        weight.name: _hull(
+            kernel_forms(weight, limits, portable=portable)
+            if weight.name in kernels
+            else forms(weight, limits, gone.get(weight.name, 0.0), zeros)
+        )
         for weight in weights
     }
     taken = dict.fromkeys(options, 0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxsqueeze.config import Limits
 from onnxsqueeze.facts.weights import WeightFacts
 from onnxsqueeze.numerics.error import at_bits
 from onnxsqueeze.numerics.planes import planes
-from onnxsqueeze.plan.types import MASKED_WIDTHS, Zeros
+from onnxsqueeze.plan.types import CODE_BITS, MASKED_WIDTHS, Zeros
 
 FLOAT16_LARGEST = 65504.0
 NODE_BYTES = 90
@@ -84,6 +84,24 @@ def forms(
         if not smaller or option.size_bytes < smaller[-1].size_bytes:
             smaller.append(option)
     return tuple(reversed(smaller))
+
+
+def kernel_forms(weight: WeightFacts, limits: Limits, *, portable: bool) -> tuple[Form, ...]:
+    """Return the forms of a weight that an integer kernel of 8 bits reads, smallest first.
+
+    They are ``stored`` ones without blocks and scales of columns, which no such kernel has. Their
+    damage is what they lose beyond 8 bits, since the kernel has no more.
+
+    Args:
+        weight: What is known of it.
+        limits: What must not be done.
+        portable: Whether codes of fewer bits are stored in 8.
+    """
+    widths = {8, *limits.bits_of(weight.operator)} & set(CODE_BITS)
+    if portable or not weight.damage or weight.not_finite:
+        widths = {8}
+    found = [_form(weight, "stored", bits, None) for bits in sorted(widths)]
+    return tuple(replace(one, damage=one.damage - found[-1].damage) for one in found)
 
 
 def _sparse_initializer(weight: WeightFacts) -> Form:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from onnxsqueeze.config import Limits, Target, Width
 from onnxsqueeze.errors import PlanError
@@ -32,7 +32,13 @@ SPARSE_NOTE = (
 
 
 def make_plan(
-    facts: Facts, target: Target, limits: Limits, *, damage_limit: float, share: float = 1.0
+    facts: Facts,
+    target: Target,
+    limits: Limits,
+    *,
+    damage_limit: float,
+    share: float = 1.0,
+    kernels: Collection[str] = (),
 ) -> Plan:
     """Return the smallest plan of weight forms whose expected damages sum to at most a limit.
 
@@ -43,6 +49,7 @@ def make_plan(
         damage_limit: Relative output error energy, expected from rounding to the nearest; the
             measured damage is smaller where rounding is compensated.
         share: Part of the sparsity asked for that is carried out.
+        kernels: Weights that integer kernels will read: only the widths of their codes are chosen.
     """
     notes = [f"weights chosen for an expected output error energy of at most {damage_limit:.2g}"]
     if facts.data_sha256 is None:
@@ -62,7 +69,9 @@ def make_plan(
     thinned = thinnings(weights, limits, share)
     if limits.is_sparse:
         notes.append(_sparsity_note(weights, limits, thinned, share))
-    choices = choose(weights, damage_limit, limits, thinned, zeros)
+    choices = choose(
+        weights, damage_limit, limits, thinned, zeros, kernels, portable=target.portable
+    )
     if facts.data_sha256 is None:
         choices = _without_data(choices)
         if any(one.rounding == "half_quadratic" for one in choices.values()):

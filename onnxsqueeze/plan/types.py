@@ -14,6 +14,8 @@ from onnxsqueeze.numerics.blocks import SIZES
 
 MASKED_WIDTHS = (4, 8)
 """Widths of codes that can stand behind a bit mask."""
+CODE_BITS = (5, 6, 7, 8)
+"""Widths of codes that integer kernels of 8 bits read."""
 IntegerForm = Literal["qdq", "dynamic", "blockwise"]
 INTEGER_FORMS: tuple[IntegerForm, ...] = ("qdq", "dynamic", "blockwise")
 """Forms of weights that integer kernels read."""
@@ -39,8 +41,9 @@ class WeightChoice(_Data):
             activations on grids that each run takes from its own values; ``blockwise`` as
             integers with a scale per block, which a kernel multiplies by as they are, or, in a
             table, makes floats of in the rows that are looked up.
-        bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 8 for ``qdq`` and
-            ``dynamic``, or 7 that are stored in 8; 4 or 8 for ``blockwise``.
+        bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 5 to 8 for ``qdq`` and
+            ``dynamic``, whose kernels read 8: narrower codes are widened when the model loads (in
+            a ``portable`` plan they are stored in 8); 4 or 8 for ``blockwise``.
         codes: Type of the codes that an integer kernel reads: ``uint8`` around 128, exact
             everywhere, or ``int8``, faster in some kernels.
         offset: Whether each block has a zero point: only ``blockwise``.
@@ -97,11 +100,11 @@ class WeightChoice(_Data):
 
     @model_validator(mode="after")
     def _can_be_carried_out(self) -> WeightChoice:
-        only = {"float": (32,), "float16": (16,), "qdq": (7, 8), "dynamic": (7, 8)}
+        only = {"float": (32,), "float16": (16,), "qdq": CODE_BITS, "dynamic": CODE_BITS}
         only |= {"blockwise": (4, 8)}
         widths = only.get(self.form, tuple(width for width in WIDTHS if width < 16))
         if self.bits not in widths:
-            wanted = " or ".join(str(width) for width in widths)
+            wanted = " or ".join(map(str, widths))
             raise ValueError(f"form {self.form} has {wanted} bits, not {self.bits}")
         if self.masked and self.form == "stored" and self.bits not in MASKED_WIDTHS:
             raise ValueError(f"a bit mask goes with 4 or 8 bits, not {self.bits}")

@@ -11,7 +11,8 @@ from onnxsqueeze.facts.op_latency import KERNEL_FORMS, KernelForm
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress, silent
 from onnxsqueeze.search.kernels import Base, base
-from onnxsqueeze.search.scalings import Evening, helpful
+from onnxsqueeze.search.refined import lowest
+from onnxsqueeze.search.scalings import helpful
 from onnxsqueeze.search.trial import LEVELS, Search, Trial, at_level, deadline, most_within
 
 LEAST_MILD_BITS = 7
@@ -19,7 +20,9 @@ MILD_FORMS: tuple[KernelForm, ...] = ("qdq", "dynamic", "blockwise8")
 """Forms of kernels with so many bits or more."""
 STAGE = "integer kernels within the budget"
 MILDER = 8
-"""Levels that stored weights give back for more integer kernels: about a fifth of the damage."""
+"""Levels that weights give back for more integer kernels: about a fifth of the damage."""
+TRIALS = {"quick": 2, "standard": 4, "thorough": 8}
+"""Plans with the same kernels that are tried for fewer bytes."""
 
 
 def with_integers(
@@ -31,9 +34,9 @@ def with_integers(
     """Return the trial with most integer kernels that pay within the budget, or ``stored``.
 
     Nodes are ranked by what they damage for the time that they save; the longest leading part of
-    them that is within the budget is found by bisection, so that what damages most stays float.
-    What is left of the budget beside ``stored`` may be little,
-    so more kernels are tried beside milder choices, too, which make a larger file. Where 4 bits
+    them that is within the budget beside milder choices than those of ``stored`` is found by
+    bisection, so that what damages most stays float. What is then left of the budget is spent on
+    fewer bytes, of weights that are only stored and of the kernels' codes alike. Where 4 bits
     are fastest and not all such weights keep to the budget, all is tried without 4 bits, too.
 
     Args:
@@ -56,35 +59,45 @@ def with_integers(
 
 
 def _most_beside(search: Search, stored: Trial, found: Base, tell: Progress) -> tuple[Trial, int]:
-    """Return the trial with most of the kernels beside ``stored``, or milder, and how many."""
-    best, count = stored, 0
-    even, end = Evening(), deadline(search)
-    if found.ranked and time.monotonic() < end:
-        every = _merged(search, stored.plan, found, len(found.ranked))
-        even = helpful(search, every, stored.level, tell)
-    for level in (stored.level, min(stored.level + MILDER, LEVELS - 1)):
-        plan = stored.plan if level == stored.level else at_level(search, level)
-        with_first = partial(_evened, even, search, plan, found)
-        counts = range(count + 1, len(found.ranked) + 1)
-        most = most_within(search, with_first, level, counts, tell, STAGE)
-        if most is not None:
-            best, count = most
-    return best, count
+    """Return the smallest trial with most of the kernels that some level has, and how many."""
+    end = deadline(search)
+    if not found.ranked or time.monotonic() >= end:
+        return stored, 0
+    every = _merged(search, stored.level, found, len(found.ranked))
+    even = helpful(search, every, stored.level, tell)
+
+    def plan_of(level: int, count: int) -> Plan:
+        return even.on(_merged(search, level, found, count))
+
+    level, counts = min(stored.level + MILDER, LEVELS - 1), range(1, len(found.ranked) + 1)
+    most = most_within(
+        search, partial(plan_of, level), level, counts, tell, STAGE, first=len(found.ranked)
+    )
+    if most is None:
+        return stored, 0
+    trial, count = most
+    trials = TRIALS[search.limits.effort]
+    return lowest(search, trial, partial(plan_of, count=count), trials, tell), count
 
 
-def _evened(even: Evening, search: Search, plan: Plan, found: Base, count: int) -> Plan:
-    return even.on(_merged(search, plan, found, count))
+def _merged(search: Search, level: int, found: Base, count: int) -> Plan:
+    """Return the plan of a level with the first weights and the grids of their nodes in integers.
 
-
-def _merged(search: Search, plan: Plan, found: Base, count: int) -> Plan:
-    """Return ``plan`` with the first weights, and the grids that their nodes need, in integers."""
+    The codes of kernels have as few bits as the level allows.
+    """
     chosen = found.first(count)
+    narrow = {name for name, one in chosen.weights.items() if one.form != "blockwise"}
+    plan = at_level(search, level, narrow)
     weights, rows = dict(plan.weights), {w.name: w.rows for w in search.facts.weights}
     for name, choice in chosen.weights.items():
         rounding = "compensated" if rows.get(name) else "nearest"
         zeros = ("prune_below", "sparsity", "pattern", "shrink")
         update = {field: getattr(plan.weights[name], field) for field in zeros}
         update["rounding"] = rounding
+        if name in narrow and plan.weights[name].bits < choice.bits:
+            bits = plan.weights[name].bits  # two neighbours of 7 bits are never too large
+            reason = f"{choice.reason}; codes of {bits} bits"
+            update |= {"bits": bits, "paired": False, "reason": reason}
         weights[name] = choice.model_copy(update=update)
     return plan.model_copy(
         update={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 from onnxsqueeze.config import Budget
 from onnxsqueeze.plan.types import Plan
@@ -27,9 +28,7 @@ def smaller(search: Search, found: Trial, progress: Progress | None = None) -> T
     """Return the smallest trial within the budget with weights rounded in the graph's order.
 
     What is saved by sequential rounding is spent on fewer bytes, until the budget is used up or no
-    trial is left: the next level is the one that would use up the budget if the drop were in
-    proportion to the damage, and halfway back when that was too much. ``found`` is returned where
-    it gains nothing.
+    trial is left. ``found`` is returned where it gains nothing.
 
     Args:
         search: The search.
@@ -40,16 +39,43 @@ def smaller(search: Search, found: Trial, progress: Progress | None = None) -> T
         Frantar and Alistarh 2022, "Optimal Brain Compression" (arXiv:2208.11580), section 6, on
         compressing layer by layer with the inputs of the compressed model.
     """
-    end, best = deadline(search), better(search, found, progress)
+    best = better(search, found, progress)
     if best is found:
         return found
+
+    def plan_of(level: int) -> Plan:
+        return _sequential(at_level(search, level))
+
+    return lowest(search, best, plan_of, TRIALS[search.limits.effort], progress)
+
+
+def lowest(
+    search: Search,
+    found: Trial,
+    plan_of: Callable[[int], Plan],
+    count: int,
+    progress: Progress | None = None,
+) -> Trial:
+    """Return the trial on the lowest level within the budget that few trials find, or ``found``.
+
+    The next level is the one that would use up the budget if the drop were in proportion to the
+    damage, and halfway back when that was too much.
+
+    Args:
+        search: The search.
+        found: A trial within the budget.
+        plan_of: The plan of a level.
+        count: Most trials.
+        progress: Called with (stage, done, all).
+    """
+    end, best = deadline(search), found
     floor = failed = max(found.level - REACH, 0) - 1
-    for _ in range(TRIALS[search.limits.effort]):
+    for _ in range(count):
         if best.level - failed <= 1 or time.monotonic() > end:
             break
         guess = best.level - levels_left(best, search.budget)
         level = max(guess, failed + 1) if failed == floor else (best.level + failed) // 2
-        trial = search.trial(_sequential(at_level(search, level)), level, progress)
+        trial = search.trial(plan_of(level), level, progress)
         if trial.is_within(search.budget):
             best = trial
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -225,8 +225,14 @@ def deadline(search: Search) -> float:
     return time.monotonic() + (search.limits.time_limit_s or float("inf"))
 
 
-def at_level(search: Search, level: int) -> Plan:
-    """Return the plan whose expected damage is at most that of a level."""
+def at_level(search: Search, level: int, kernels: Collection[str] = ()) -> Plan:
+    """Return the plan whose expected damage is at most that of a level.
+
+    Args:
+        search: The search.
+        level: See ``LEVELS``.
+        kernels: Weights that integer kernels will read.
+    """
     damage_limit = 10 ** (-level / LEVELS_PER_DECADE) if level < LEVELS - 1 else 0.0
     plan = make_plan(
         search.facts,
@@ -234,6 +240,7 @@ def at_level(search: Search, level: int) -> Plan:
         search.limits,
         damage_limit=damage_limit,
         share=search.share,
+        kernels=kernels,
     )
     if search.order != "each":
         said = "weights are fitted in the order of the graph, each to what it reads then"

@@ -7,8 +7,9 @@ import onnx_ir as ir
 import pytest
 
 from onnxsqueeze.config import Limits
+from onnxsqueeze.numerics.error import at_bits
 from onnxsqueeze.passes.apply import apply
-from onnxsqueeze.plan.forms import MOST_DAMAGE, NODE_BYTES, forms
+from onnxsqueeze.plan.forms import MOST_DAMAGE, NODE_BYTES, forms, kernel_forms
 from onnxsqueeze.plan.types import Plan, WeightChoice
 from tests.plan.weight_facts import weight
 from tests.runtime.made import made, random
@@ -158,3 +159,24 @@ def test_the_bytes_are_those_of_the_file(zeros, column_gain):
         assert written <= form.size_bytes + slack
         if form.bits != 4 or not form.masked:
             assert written >= form.size_bytes - slack
+
+
+def test_kernels_have_codes_of_the_widths_that_are_allowed():
+    facts = weight(damage=0.5, column_gain=0.1, block_gain={32: 0.5}, zeros=50)
+    found = kernel_forms(facts, Limits(bits=(2, 4, 5, 6, 16)), portable=False)
+    assert [(one.form, one.bits, one.block, one.columns, one.masked) for one in found] == [
+        ("stored", bits, None, False, False) for bits in (5, 6, 8)
+    ]
+    assert [one.size_bytes for one in found] == sorted(one.size_bytes for one in found)
+    # The kernel has no more than 8 bits, so only what is lost beyond that counts.
+    assert [one.damage for one in found] == pytest.approx(
+        [at_bits(0.5, bits) - at_bits(0.5, 8) for bits in (5, 6, 8)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "portable"), [({}, True), ({"damage": None}, False), ({"damage": 0.0}, False)]
+)
+def test_codes_have_eight_bits_where_nothing_is_known_or_nothing_folds(facts, portable):
+    found = kernel_forms(weight(**{"damage": 0.5, **facts}), Limits(), portable=portable)
+    assert [one.bits for one in found] == [8]
