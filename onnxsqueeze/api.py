@@ -126,9 +126,8 @@ def plan(
     known = reference_of(measured.loaded, budget, target)
     search = search_in(measured, known, budget, target, limits or Limits())
     smaller = narrower(measured, search, progress)
-    found = trials(smaller[1], progress) if smaller is not None else []
-    found = found or trials(search, progress)
-    return found[-1] if found else None
+    searches = [search] if smaller is None else [smaller[1], search]
+    return next((trial for one in searches for trial in trials(one, progress)), None)
 
 
 def apply(plan: Plan, measured: Measured, progress: Progress | None = None) -> Applied:

@@ -27,7 +27,7 @@ from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.report.build import Story
 from onnxsqueeze.runtime.memory import release
-from onnxsqueeze.search import GIVEN_BACK, Search, trials
+from onnxsqueeze.search import GIVEN_BACK, Search, Trial, trials
 from onnxsqueeze.search.large import holds_budget, large_plans
 from onnxsqueeze.search.trial import LARGE_FILE
 
@@ -93,14 +93,23 @@ class Workshop:
         if self.search.is_large:
             return self._large(notes)
         while True:
-            with self.clock.stage("search"):
-                found = trials(self.search, self.progress, mildness=mildness)
-            if not found:
+            found, levels = trials(self.search, self.progress, mildness=mildness), list[int]()
+            kept: list[Outcome] = []
+            while (trial := self._next(found)) is not None:
+                levels.append(trial.level)
+                made = self._made(trial.plan, notes)
+                kept += [] if made is None else [made]
+                if made is not None and self._is_enough(made):
+                    return made
+            if kept:
+                return self._faster(kept)
+            if not levels:
                 return self._unchanged(tuple(notes))
-            best = self._faster([self._made(trial.plan, notes) for trial in found])
-            if best is not None:
-                return best
-            mildness = max(trial.level for trial in found) + GIVEN_BACK
+            mildness = max(levels) + GIVEN_BACK
+
+    def _next(self, found: Iterator[Trial]) -> Trial | None:
+        with self.clock.stage("search"):
+            return next(found, None)
 
     def _large(self, notes: list[str]) -> Outcome:
         """Return the first plan's file that keeps to the budget; each costs minutes."""
@@ -169,16 +178,23 @@ class Workshop:
                 progress=self.progress,
             )
 
-    def _faster(self, outcomes: list[Outcome | None]) -> Outcome | None:
+    def _faster(self, kept: list[Outcome]) -> Outcome:
         """Return stored weights, unless integer kernels are clearly faster as a whole."""
-        kept = [outcome for outcome in outcomes if outcome is not None]
         if len(kept) < 2:
-            return kept[0] if kept else None
-        stored, integer = kept
+            return kept[0]
+        integer, stored = kept
         gain = speedup(integer) / speedup(stored)
-        share = integer.validation.result_bytes / integer.validation.original_bytes
-        is_small = self.search.target.objective == "latency" or share <= BALANCED_SHARE
-        return integer if gain > CLEARLY_FASTER and is_small else stored
+        return integer if gain > CLEARLY_FASTER and self._is_small(integer) else stored
+
+    def _is_enough(self, made: Outcome) -> bool:
+        """Return whether a file is faster than stored weights would be, which run as floats do."""
+        is_whole = not self.search.units  # a narrower model is faster by itself
+        gain = made.validation.latency[0].speedup.low
+        return is_whole and gain > CLEARLY_FASTER and self._is_small(made)
+
+    def _is_small(self, made: Outcome) -> bool:
+        share = made.validation.result_bytes / made.validation.original_bytes
+        return self.search.target.objective == "latency" or share <= BALANCED_SHARE
 
     def _unchanged(self, notes: tuple[str, ...]) -> Outcome:
         plan = Plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from onnxsqueeze.errors import OutputError
 from onnxsqueeze.facts.records import Interval, Validation
 from onnxsqueeze.graph import io
 from onnxsqueeze.outcome import Clock, Workshop, check_output, clear, default_run, install
-from onnxsqueeze.plan.types import Plan, WeightChoice
+from onnxsqueeze.plan.types import Plan, UnitsChoice, WeightChoice
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.search import GIVEN_BACK, Search, Trial
 from tests.cli.place import Place, linear
@@ -86,12 +86,12 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> Fake:
         measured: list[str] = []
         rest = iter(stored)
 
-        def trials(search: Search, _: Progress | None, *, mildness: int) -> list[Trial]:
+        def trials(search: Search, _: Progress | None, *, mildness: int) -> Iterator[Trial]:
             name, level = next(rest, ("", 0))
-            if not name:
-                return []
-            assert level >= mildness
-            return [trial(search.facts.model_sha256, note, level) for note in (name, *integer)]
+            if name:
+                assert level >= mildness
+                for note in (*integer, name):
+                    yield trial(search.facts.model_sha256, note, level)
 
         def validated(self: Workshop, path: Path, made: Plan) -> Validation:
             assert io.read(path).graph.outputs, self
@@ -172,7 +172,8 @@ def test_integer_kernels_are_taken_where_they_are_clearly_faster(
     found = {HARD: validation(), FAST: validation(speed=speed, size=size)}
     measured = faked(found, [(HARD, 5)], [FAST])
     assert workshop.outcome().plan.notes == (taken,)
-    assert measured == [HARD, FAST]
+    # Stored weights are not even searched for where they cannot be as fast.
+    assert measured == ([FAST] if taken == FAST else [FAST, HARD])
 
 
 def test_speed_is_compared_with_stored_weights_and_not_with_the_original(
@@ -183,6 +184,16 @@ def test_speed_is_compared_with_stored_weights_and_not_with_the_original(
     found = {HARD: validation(speed=0.5), FAST: validation(speed=0.6)}
     faked(found, [(HARD, 5)], [FAST])
     assert workshop.outcome().plan.notes == (FAST,)
+
+
+def test_a_narrower_model_is_faster_by_itself(workshop: Workshop, faked: Fake) -> None:
+    units = {"group": UnitsChoice(kept=(0,), count=2, reason="a test")}
+    target = Target(objective="latency")
+    workshop = replace(workshop, search=replace(workshop.search, target=target, units=units))
+    found = {HARD: validation(speed=2.0), FAST: validation(speed=1.9)}
+    measured = faked(found, [(HARD, 5)], [FAST])
+    assert workshop.outcome().plan.notes == (HARD,)
+    assert measured == [FAST, HARD]
 
 
 @pytest.mark.parametrize("broken", [HARD, FAST])

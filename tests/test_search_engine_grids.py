@@ -46,7 +46,7 @@ def test_all_zero_points_are_zero_and_biases_stay_float(searched: Search) -> Non
     assert searched.facts.ranges
     assert searched.facts.latencies == {}  # a node alone says nothing of an engine
 
-    stored, integer = search.trials(searched)
+    integer, stored = search.trials(searched)
 
     assert stored.plan.grid == "affine"
     assert integer.plan.grid == "symmetric"

@@ -31,7 +31,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Search:
 def test_nothing_is_measured_for_qdq_and_none_is_planned(searched: Search) -> None:
     assert searched.facts.ranges == searched.facts.latencies == {}
 
-    found = search.trials(searched)
+    found = list(search.trials(searched))
 
     assert [one.plan.compute for one in found] == ["float16"]
     plan = found[0].plan

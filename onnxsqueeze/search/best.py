@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 from onnxsqueeze.analysis.grids import integer_candidates
@@ -19,11 +20,14 @@ from onnxsqueeze.search.stored import smallest
 from onnxsqueeze.search.trial import Search, Trial
 
 
-def trials(search: Search, progress: Progress | None = None, *, mildness: int = 0) -> list[Trial]:
-    """Return the smallest trial within the budget, and behind it one with integer kernels.
+def trials(
+    search: Search, progress: Progress | None = None, *, mildness: int = 0
+) -> Iterator[Trial]:
+    """Yield a trial with integer kernels, and behind it the smallest of stored weights alone.
 
-    There is none where nothing smaller keeps to the budget, and no second where nothing was
-    measured for integer kernels, or none pays.
+    Each is within the budget, and is searched for when it is asked for. There is none where
+    nothing smaller keeps to the budget, and none with integer kernels where nothing was measured
+    for them, or none pays.
 
     Args:
         search: The search.
@@ -31,30 +35,34 @@ def trials(search: Search, progress: Progress | None = None, *, mildness: int = 
         mildness: Levels under it are not tried.
     """
     if search.is_large:
-        return [search.trial(plan, 0) for plan in islice(large_plans(search, progress), 1)]
+        yield from (search.trial(plan, 0) for plan in islice(large_plans(search, progress), 1))
+        return
     search = affordable(search, progress)
     stored = smallest(search, progress, mildness=mildness)
     if stored is None:
-        return []
+        return
+    integer = _with_kernels(search, stored, progress)
+    if integer is not stored:
+        yield integer
+        if grid_of(search.target) == "wide":
+            return  # an NPU has no use for what is only stored
     smallest_of_all = smaller(search, stored, progress)
     if search.target.portable or search.limits.effort == "thorough":
         smallest_of_all = evened(search, smallest_of_all, progress)
     smallest_of_all = polished(search, smallest_of_all, progress)
-    found = [in_half(search, smallest_of_all, progress)]
+    yield in_half(search, smallest_of_all, progress)
+
+
+def _with_kernels(search: Search, stored: Trial, progress: Progress | None) -> Trial:
     grid = grid_of(search.target)
-    if search.facts.ranges and grid in ("symmetric", "wide"):
-        integer = most_on_grid(search, stored, grid, progress)
-        if integer is not stored:  # an NPU has no use for what is only stored
-            found = [integer] if grid == "wide" else [*found, integer]
-        return found
-    # Zeros in integers that a kernel reads save no bytes.
-    if search.facts.ranges and (
-        not search.limits.is_sparse or search.target.objective == "latency"
-    ):
-        integer = with_integers(search, stored, integer_candidates(search.model), progress)
-        if integer is not stored:
-            found.append(_better(search, integer, progress))
-    return found
+    if not search.facts.ranges:
+        return stored
+    if grid in ("symmetric", "wide"):
+        return most_on_grid(search, stored, grid, progress)
+    if search.limits.is_sparse and search.target.objective != "latency":
+        return stored  # zeros in integers that a kernel reads save no bytes
+    found = with_integers(search, stored, integer_candidates(search.model), progress)
+    return found if found is stored else _better(search, found, progress)
 
 
 def _better(search: Search, integer: Trial, progress: Progress | None) -> Trial:

@@ -14,8 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 from decoder import words
-from decoder.cli import main, size_bytes
-from decoder.shape import Shape, shape_of_size
+from decoder.cli import given_shape, main, size_bytes
+from decoder.shape import POSITIONS, Shape, shape_of_size
 from decoder.steps import step, write_steps
 from decoder.synthetic import DATA_FILE, write_synthetic
 
@@ -29,7 +29,7 @@ def session(folder: Path) -> Any:
 
 
 def empty_caches(shape: Shape) -> dict[str, Any]:
-    empty = np.zeros((1, shape.heads, 0, shape.head_dim), np.float32)
+    empty = np.zeros((1, shape.key_heads, 0, shape.head_dim), np.float32)
     return {
         f"past_key_values.{layer}.{part}": empty
         for layer in range(shape.layers)
@@ -59,9 +59,16 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-@pytest.mark.parametrize("is_tied", [True, False])
-def test_a_cache_changes_nothing(tmp_path: Path, is_tied: bool) -> None:
-    shape = Shape(2, 64, 192, 2, 256, 128, is_tied)
+def test_a_shape_is_read() -> None:
+    assert given_shape("2,64,192,4,2,256") == Shape(2, 64, 192, 4, 256, POSITIONS, True, 2)
+    for text in ("2,64,192,4,2", "2,64,192,0,2,256", "2,60,192,4,2,256", "2,64,192,4,3,256"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no shape"):
+            given_shape(text)
+
+
+@pytest.mark.parametrize(("is_tied", "readers"), [(True, 1), (False, 1), (True, 2)])
+def test_a_cache_changes_nothing(tmp_path: Path, is_tied: bool, readers: int) -> None:
+    shape = Shape(2, 64, 192, 2, 256, 128, is_tied, readers)
     for name, has_cache in (("whole", False), ("cached", True)):
         write_synthetic(shape, tmp_path / name, has_cache=has_cache, seed=0)
     ids = np.load(tmp_path / "whole" / "calib.npz")["input_ids"]

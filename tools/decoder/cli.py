@@ -6,11 +6,16 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from decoder.shape import shape_of_size
+from decoder.shape import POSITIONS, Shape, shape_of_size
 from decoder.synthetic import write_synthetic
 
+SHAPE_HELP = (
+    "random: LAYERS,DIM,HIDDEN,HEADS,KEY_HEADS,VOCABULARY, such as 30,576,1536,9,3,49152; twice "
+    "HEADS divides DIM, and KEY_HEADS divides HEADS"
+)
 _UNITS = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
@@ -27,6 +32,21 @@ def size_bytes(text: str) -> float:
     return float(found[1]) * _UNITS[(found[2] or "").upper()]
 
 
+def given_shape(text: str) -> Shape:
+    """Return the shape with sizes such as 30,576,1536,9,3,49152; see ``SHAPE_HELP``.
+
+    Example:
+        >>> given_shape("30,576,1536,9,3,49152").size_bytes / 4e6  # million weights
+        134.515008
+    """
+    found = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)", text)
+    sizes = [int(part) for part in found.groups()] if found else [0]
+    if not all(sizes) or sizes[1] % (2 * sizes[3]) or sizes[3] % sizes[4]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape: {SHAPE_HELP}")
+    layers, dim, hidden, heads, key_heads, vocabulary = sizes
+    return Shape(layers, dim, hidden, heads, vocabulary, POSITIONS, True, heads // key_heads)
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="tools/make_decoder",
@@ -37,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
     top.add_argument("--synthetic", type=size_bytes, metavar="SIZE", help="random, such as 3.2GB")
+    top.add_argument("--shape", type=given_shape, help=SHAPE_HELP)
     top.add_argument("--steps", type=int, default=400, help="of training (400)")
     top.add_argument("--cache", action="store_true", help="random one: with inputs of a cache")
     top.add_argument("--untied", action="store_true", help="with a head of its own")
@@ -47,8 +68,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Make the decoder that was asked for; returns the exit code."""
     given = parser().parse_args(arguments)
-    if given.synthetic is not None:
-        shape = shape_of_size(given.synthetic, is_tied=not given.untied)
+    if given.synthetic is not None or given.shape is not None:
+        shape = given.shape or shape_of_size(given.synthetic, is_tied=not given.untied)
+        shape = replace(shape, is_tied=not given.untied)
         write_synthetic(shape, given.out, has_cache=given.cache, seed=given.seed)
         print(f"{given.out}: {shape.size_bytes / 1e9:.2f} GB, {shape}", file=sys.stderr)
         return 0

@@ -3,7 +3,7 @@
 The ops are those that exporters write: the norms and SiLU in their parts, the causal mask made of
 ranges in the graph, a tied head as a Transpose of the table. With a cache the model also takes
 ``attention_mask``, ``position_ids`` and ``past_key_values.N.key`` and ``.value`` of shape
-(batch, heads, past, head dim), and gives ``present.N.key`` and ``.value``.
+(batch, key heads, past, head dim), and gives ``present.N.key`` and ``.value``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def text(shape: Shape, *, has_cache: bool) -> str:
     if has_cache:
         inputs += ["int64[batch, total] attention_mask", "int64[batch, sequence] position_ids"]
         for layer in range(shape.layers):
-            cache = f"batch, {shape.heads}"
+            cache = f"batch, {shape.key_heads}"
             for part in ("key", "value"):
                 inputs.append(
                     f"float[{cache}, past, {shape.head_dim}] past_key_values__{layer}__{part}"
@@ -66,7 +66,7 @@ def text(shape: Shape, *, has_cache: bool) -> str:
                 outputs.append(f"float[{cache}, total, {shape.head_dim}] present__{layer}__{part}")
     body = _start(has_cache)
     for layer in range(shape.layers):
-        body += _attention(layer, has_cache)
+        body += _attention(layer, shape, has_cache)
         body += _feed_forward(f"layer{layer}", f"stream{layer + 1}")
     body += _norm(f"stream{shape.layers}", "last_gain", "last")
     body += _head(shape)
@@ -92,7 +92,10 @@ def _constants(shape: Shape, has_cache: bool) -> list[str]:
         "int64[1] axis1 = {1}",
         "int64[1] last_axis = {-1}",
         "int64[2] mask_axes = {1, 2}" if has_cache else "int64[2] mask_axes = {0, 1}",
-        f"int64[4] split_shape = {{0, 0, {shape.heads}, {shape.head_dim}}}",
+        f"int64[4] split_shape = {{0, 0, -1, {shape.head_dim}}}",
+        f"int64[5] readers_shape = {{1, 1, {shape.readers}, 1, 1}}",
+        f"int64[4] read_shape = {{0, {shape.heads}, -1, {shape.head_dim}}}",
+        "int64[1] axis2 = {2}",
         f"int64[3] joined_shape = {{0, 0, {shape.dim}}}",
         f"float epsilon = {{{EPSILON}}}",
         "float two = {2.0}",
@@ -176,25 +179,32 @@ def _heads(layer: str, part: str) -> list[str]:
     ]
 
 
-def _cached(number: int, part: str, new: str, every: str, has_cache: bool) -> list[str]:
-    if not has_cache:
-        return [f"{every} = Identity ({new})"]
-    present = f"present__{number}__{part}"
+def _cached(
+    number: int, part: str, new: str, every: str, shape: Shape, has_cache: bool
+) -> list[str]:
+    present, lines = new, list[str]()
+    if has_cache:
+        present = f"present__{number}__{part}"
+        lines = [f"{present} = Concat <axis = 2> (past_key_values__{number}__{part}, {new})"]
+    if shape.readers == 1:
+        return [*lines, f"{every} = Identity ({present})"]
     return [
-        f"{present} = Concat <axis = 2> (past_key_values__{number}__{part}, {new})",
-        f"{every} = Identity ({present})",
+        *lines,
+        f"{every}_one = Unsqueeze ({present}, axis2)",
+        f"{every}_each = Expand ({every}_one, readers_shape)",
+        f"{every} = Reshape ({every}_each, read_shape)",
     ]
 
 
-def _attention(number: int, has_cache: bool) -> list[str]:
+def _attention(number: int, shape: Shape, has_cache: bool) -> list[str]:
     name = f"layer{number}"
     return [
         *_norm(f"stream{number}", f"{name}_attention_gain", f"{name}_normal"),
         *(line for part in ("query", "key", "value") for line in _heads(name, part)),
         *_rotated(f"{name}_query_heads", f"{name}_query_placed"),
         *_rotated(f"{name}_key_heads", f"{name}_key_placed"),
-        *_cached(number, "key", f"{name}_key_placed", f"{name}_keys", has_cache),
-        *_cached(number, "value", f"{name}_value_heads", f"{name}_values", has_cache),
+        *_cached(number, "key", f"{name}_key_placed", f"{name}_keys", shape, has_cache),
+        *_cached(number, "value", f"{name}_value_heads", f"{name}_values", shape, has_cache),
         f"{name}_across = Transpose <perm = [0, 1, 3, 2]> ({name}_keys)",
         f"{name}_product = MatMul ({name}_query_placed, {name}_across)",
         f"{name}_shrunk = Mul ({name}_product, shrink)",

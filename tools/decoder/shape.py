@@ -11,6 +11,7 @@ DIMS = (4096, 2048, 1024, 512, 256, 128, 64)
 VOCABULARY_PER_DIM = 16
 MOST_WORDS = 32000
 FLOAT_BYTES = 4
+POSITIONS = 1024
 
 Kind = Literal["table", "gain", "inner", "outer", "head"]
 """``inner`` products read the normalized stream, ``outer`` ones add to it."""
@@ -28,6 +29,7 @@ class Shape:
         vocabulary: Number of tokens.
         positions: Longest sequence, past included.
         is_tied: Whether the head is the embedding's table.
+        readers: Attention heads that read the same keys and values; divides ``heads``.
     """
 
     layers: int
@@ -37,6 +39,12 @@ class Shape:
     vocabulary: int
     positions: int
     is_tied: bool
+    readers: int = 1
+
+    @property
+    def key_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.heads // self.readers
 
     @property
     def head_dim(self) -> int:
@@ -50,7 +58,9 @@ class Shape:
         for layer in range(self.layers):
             name = f"layer{layer}"
             found[f"{name}_attention_gain"] = ("gain", (d,))
-            found |= {f"{name}_{part}": ("inner", (d, d)) for part in ("query", "key", "value")}
+            found[f"{name}_query"] = ("inner", (d, d))
+            cached = self.key_heads * self.head_dim
+            found |= {f"{name}_{part}": ("inner", (d, cached)) for part in ("key", "value")}
             found[f"{name}_mixed"] = ("outer", (d, d))
             found[f"{name}_feed_gain"] = ("gain", (d,))
             found |= {f"{name}_{part}": ("inner", (d, f)) for part in ("gate", "up")}
@@ -72,7 +82,7 @@ class Shape:
         return total
 
 
-def shape_of_size(size_bytes: float, *, is_tied: bool = True, positions: int = 1024) -> Shape:
+def shape_of_size(size_bytes: float, *, is_tied: bool = True) -> Shape:
     """Return the shape of a decoder of at least ``size_bytes``: the widest with eight layers.
 
     Example:
@@ -83,15 +93,13 @@ def shape_of_size(size_bytes: float, *, is_tied: bool = True, positions: int = 1
     for dim in DIMS:
         vocabulary = min(MOST_WORDS, VOCABULARY_PER_DIM * dim)
         layers = 1
-        while (shape := _shape(layers, dim, vocabulary, positions, is_tied)).size_bytes < (
-            size_bytes
-        ):
+        while (shape := _shape(layers, dim, vocabulary, is_tied)).size_bytes < (size_bytes):
             layers += 1
         if layers >= FEWEST_LAYERS or dim == DIMS[-1]:
             return shape
     raise AssertionError("the last width always does")
 
 
-def _shape(layers: int, dim: int, vocabulary: int, positions: int, is_tied: bool) -> Shape:
+def _shape(layers: int, dim: int, vocabulary: int, is_tied: bool) -> Shape:
     hidden = dim * 8 // 3 // 64 * 64
-    return Shape(layers, dim, hidden, dim // HEAD_DIM, vocabulary, positions, is_tied)
+    return Shape(layers, dim, hidden, dim // HEAD_DIM, vocabulary, POSITIONS, is_tied)

@@ -29,7 +29,7 @@ def write_steps(shape: Shape, model: Path, ids: npt.NDArray[np.int64], target: P
     samples = []
     for row in ids[:STEPS]:
         feed = step(row[None, :past], 0)
-        empty = np.zeros((1, shape.heads, 0, shape.head_dim), np.float32)
+        empty = np.zeros((1, shape.key_heads, 0, shape.head_dim), np.float32)
         feed |= {f"past_key_values.{part}": empty for part in parts}
         filled = session.run([f"present.{part}" for part in parts], feed)
         samples.append(step(row[None, past : past + 1], past))
