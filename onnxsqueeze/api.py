@@ -32,6 +32,7 @@ from onnxsqueeze.progress import Progress
 from onnxsqueeze.report import files
 from onnxsqueeze.report.build import Story, build
 from onnxsqueeze.report.types import Report
+from onnxsqueeze.runtime.blas import one_blas_thread
 from onnxsqueeze.runtime.shapes import measured_shapes
 from onnxsqueeze.search import Trial, applied, trials
 from onnxsqueeze.stages import (
@@ -80,6 +81,7 @@ def load(model: Path, data: DataSettings | None = None, *, run: Path | None = No
     return load_model(model, data or DataSettings(), None if run is None else store_in(run))
 
 
+@one_blas_thread()
 def measure(
     model: Path,
     data: DataSettings | None = None,
@@ -105,6 +107,7 @@ def measure(
     return measured_of(loaded, store, data.seed, target or Target(), limits, progress)
 
 
+@one_blas_thread()
 def plan(
     measured: Measured,
     *,
@@ -130,6 +133,7 @@ def plan(
     return next((trial for one in searches for trial in trials(one, progress)), None)
 
 
+@one_blas_thread()
 def apply(plan: Plan, measured: Measured, progress: Progress | None = None) -> Applied:
     """Return a copy of the model with every decision of the plan carried out; nothing is written.
 
@@ -170,6 +174,7 @@ def _check_model(plan: Plan, path: Path, sha256: str) -> None:
         )
 
 
+@one_blas_thread()
 def compress(
     model: Path,
     output: Path,
@@ -344,6 +349,7 @@ def read_report(source: Path) -> Report:
     return files.load_json(source / "report.json" if source.is_dir() else source)
 
 
+@one_blas_thread()
 def carry_out(
     plan: Plan,
     model: Path,

@@ -46,8 +46,7 @@ def refined(
         zeros = pruned(values, choice.prune_below) == 0
     if shift:
         matrices = weight.linear.matrix(weight.node, values)
-        parts = zip(matrices, seen.gram.matrix, seen.drift, strict=True)
-        moved = np.stack([shifted(*part, seen.gram.rows) for part in parts])
+        moved = shifted(matrices, seen.gram.matrix, seen.drift, seen.gram.rows)
         values = weight.linear.tensor(weight.node, moved, weight.shape)
     return codes(values, choice, seen.gram, zeros=zeros, scores=scores)
 

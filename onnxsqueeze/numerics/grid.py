@@ -155,7 +155,8 @@ def mse_scale(
         rows: Weights, shape (rows, features), finite.
         bits: Bits per code.
         block: Values per scale.
-        importance: h, shape (features,): the mean square of what each column is multiplied with.
+        importance: h, shape (features,), (1, features) or that of ``rows``: the mean square of what
+            each value is multiplied with.
         signed: Whether scales may be negative, which no integer kernel takes.
 
     Source:
@@ -166,7 +167,7 @@ def mse_scale(
     weights = (
         np.ones((1, *values.shape[1:]), np.float32)
         if importance is None
-        else _blocked(importance.astype(np.float32)[None], block)
+        else _blocked(np.atleast_2d(importance.astype(np.float32)), block)
     )
     best, best_error = full, np.full(full.shape, np.inf, np.float32)
     for wide in (full, *([_signed(values, bits)] if signed and bits <= SIGNED_BITS else [])):

@@ -188,22 +188,17 @@ def rounded(
 
 def _factors(
     grams: Mapping[str, Gram], name: str, gram: Gram, store: Store | None
-) -> tuple[Factor, ...] | None:
-    """Return the factors of a measured Gram matrix, kept on disk: every trial needs them again."""
+) -> Factor | None:
+    """Return the factor of a measured Gram matrix, kept on disk: every trial needs them again."""
     if store is None or not isinstance(grams, Grams):
         return None
     key = {"version": __version__, "gram": grams.record, "array": grams.array(name)}
     saved = store.get("factor", key)
     if saved is None:
         found = factors(gram)
-        kinds = {
-            "order": np.stack([one.order for one in found]),
-            "upper": np.stack([one.upper for one in found]),
-        }
-        store.put("factor", key, {}, kinds)
+        store.put("factor", key, {}, dict(vars(found)))
         return found
-    pairs = zip(saved.arrays["order"], saved.arrays["upper"], strict=True)
-    return tuple(Factor(order, upper) for order, upper in pairs)
+    return Factor(np.asarray(saved.arrays["order"]), np.asarray(saved.arrays["upper"]))
 
 
 def _thin(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ def block_codes(
     matrix: Array | None,
     rows_seen: int,
     zeros: Array | None,
-    known: Sequence[Factor] | None,
+    known: Factor | None,
 ) -> Blocks:
     """Return a weight's codes as its choice says: nearest, half-quadratic or compensated.
 
@@ -35,7 +34,7 @@ def block_codes(
         matrix: Second moments of its inputs, not damped; None where they are not known.
         rows_seen: Rows that they are made of.
         zeros: True where the value must be zero.
-        known: The factor of the damped matrix, as a sequence of one, if computed before.
+        known: The factor of the damped matrix, if computed before.
     """
     assert choice.block is not None  # plan/types.py: form blockwise has blocks
     scale, zero = _grid(rows, choice, matrix)
@@ -43,8 +42,7 @@ def block_codes(
     if choice.rounding != "compensated" or matrix is None:
         return _nearest(rows, scale, zero, choice.bits, zeros), scale, zero
     wide = damped(matrix, rows_seen)
-    factor = None if known is None else known[0]
-    fitted = compensated(rows, wide, scale, choice.bits, zeros, zero=zero, known=factor)
+    fitted = compensated(rows, wide, scale, choice.bits, zeros, zero=zero, known=known)
     return descended(fitted, rows, wide, scale, choice.bits, zeros, zero=zero), scale, zero
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,14 @@ from onnxsqueeze.numerics.grid import (
 )
 from onnxsqueeze.numerics.hqq import half_quadratic
 from onnxsqueeze.numerics.pairs import paired_scale, partners, within_pairs
-from onnxsqueeze.numerics.rounding import Factor, compensated, damped, descended, factor
+from onnxsqueeze.numerics.rounding import (
+    Factor,
+    compensated,
+    damped,
+    descended,
+    factor,
+    lost,
+)
 from onnxsqueeze.numerics.sparsity import Wanted, repaired, sparse
 from onnxsqueeze.passes.round_blocks import block_codes
 from onnxsqueeze.plan.types import INTEGER_FORMS, WeightChoice
@@ -82,7 +89,7 @@ def codes(
     gram: Gram | None,
     *,
     zeros: Array | None = None,
-    known: Sequence[Factor] | None = None,
+    known: Factor | None = None,
     thin: Array | None = None,
     scores: Array | None = None,
 ) -> Codes:
@@ -99,7 +106,7 @@ def codes(
         gram: Second moments of the inputs; needed for rounding ``compensated``.
         zeros: True where the code must be zero, shape of ``weight``; None for what the choice
             prunes of ``weight`` itself.
-        known: Factors of the damped Gram matrices, one per group, if computed before.
+        known: What ``factors`` returned for the Gram matrix, if computed before.
         thin: What ``thinned`` returned for them, if computed before.
         scores: As in ``thinned``.
     """
@@ -193,15 +200,14 @@ def _wanted(choice: WeightChoice) -> Wanted | None:
     return None if choice.sparsity is None else Wanted(choice.sparsity)
 
 
-def factors(gram: Gram) -> tuple[Factor, ...]:
+def factors(gram: Gram) -> Factor:
     """Return what ``codes`` takes as ``known``: it costs more than the rounding itself."""
-    wide = gram.matrix.astype(np.float64)
-    return tuple(factor(damped(matrix, gram.rows)) for matrix in wide)
+    return factor(damped(gram.matrix.astype(np.float64), gram.rows))
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One weight to be rounded; matrices and ``known`` have one entry per group of its rows.
+    """One weight to be rounded; ``matrices`` and ``known`` are those of the groups of its rows.
 
     Where there are ``pairs`` of features, their codes stay within what 16 bits can add.
     """
@@ -211,35 +217,71 @@ class _Task:
     matrices: Array | None
     rows_seen: int
     zeros: Array | None
-    known: Sequence[Factor] | None
+    known: Factor | None
     pairs: Array | None
 
     @property
-    def groups(self) -> int:
-        return 1 if self.matrices is None else len(self.matrices)
+    def importance(self) -> Array | None:
+        """What an error of a code is worth, the inputs' mean squares: of each row, or of all."""
+        if self.matrices is None:
+            return None
+        squares: Array = np.maximum(np.einsum("gkk->gk", self.matrices), 0)
+        return squares if len(squares) == 1 else squares.repeat(len(self.rows) // len(squares), 0)
 
 
 def _coded(task: _Task, column: Array | None) -> Codes:
-    parts = np.split(task.rows, task.groups)
-    masks = [None] * task.groups if task.zeros is None else np.split(task.zeros, task.groups)
-    coded = [
-        _group(task, index, rows, mask, column)
-        for index, (rows, mask) in enumerate(zip(parts, masks, strict=True))
-    ]
-    whole, scale = (np.concatenate(kind) for kind in zip(*coded, strict=True))
+    choice, bits = task.choice, task.choice.bits
+    even = task.rows if column is None else task.rows / column
+    scale = _scale(task, even, column)
+    if choice.rounding != "compensated" or task.matrices is None:
+        whole = to_grid(even, scale, bits)
+    else:
+        wide = damped(task.matrices, task.rows_seen)
+        fitted = compensated(
+            task.rows, wide, scale, bits, task.zeros, column=column, known=task.known
+        )
+        whole = descended(fitted, task.rows, wide, scale, bits, task.zeros, column=column)
+        if choice.polish == "learned" and task.zeros is None:  # what is learned would move zeros
+            whole = _learned(whole, task, wide, scale, column)
     if task.pairs is not None:
         whole = within_pairs(whole, task.pairs)
     return Codes(whole, scale, column)
 
 
+def _scale(task: _Task, even: Array, column: Array | None) -> Array:
+    """Return the scales of rows whose columns have been made even."""
+    choice, importance = task.choice, task.importance
+    if column is not None:
+        importance = np.square(column)[None] * (1 if importance is None else importance)
+    if choice.rounding == "half_quadratic" and choice.bits <= SIGNED_BITS:
+        scale = half_quadratic(even, choice.bits, choice.block)[0]
+    elif choice.bits >= 8 and task.matrices is None:
+        scale = max_scale(even, choice.bits, choice.block)
+    else:
+        signed = choice.form == "stored"
+        scale = mse_scale(even, choice.bits, choice.block, importance, signed=signed)
+    if choice.form == "stored":
+        scale = to_bfloat16(scale)
+    return scale if task.pairs is None else np.maximum(scale, paired_scale(even, task.pairs))
+
+
+def _learned(whole: Array, task: _Task, wide: Array, scale: Array, column: Array | None) -> Array:
+    parts = (np.split(each, len(wide)) for each in (whole, task.rows, scale))
+    return np.concatenate(
+        [
+            learned(codes, rows, matrix, steps, task.choice.bits, column=column)
+            for codes, rows, steps, matrix in zip(*parts, wide, strict=True)
+        ]
+    )
+
+
 def _lost(task: _Task, made: Codes) -> float:
-    """Return the error of the product with the inputs, ``Σ (w − ŵ) H (w − ŵ)ᵀ``; without, of w."""
+    """Return the error of the product with the inputs; without inputs, of the weight."""
     back = from_grid(made.rows, made.scale)
     error = task.rows - (back if made.column is None else back * made.column)
     if task.matrices is None:
         return float(np.square(error).sum())
-    parts = zip(np.split(error, task.groups), task.matrices.astype(np.float32), strict=True)
-    return float(sum(np.vdot(part @ matrix, part) for part, matrix in parts))
+    return lost(error, task.matrices)
 
 
 def _column(task: _Task) -> Array | None:
@@ -247,41 +289,9 @@ def _column(task: _Task) -> Array | None:
         return None
     importance = None
     if task.matrices is not None:
-        importance = np.maximum(np.einsum("gkk->k", task.matrices) / task.groups, 0)
+        importance = np.maximum(np.einsum("gkk->k", task.matrices) / len(task.matrices), 0)
     bits, block = task.choice.bits, task.choice.block
     return to_bfloat16(column_scale(task.rows, bits, block, importance)[0])
-
-
-def _group(
-    task: _Task, index: int, rows: Array, zeros: Array | None, column: Array | None
-) -> tuple[Array, Array]:
-    choice, matrix = task.choice, None if task.matrices is None else task.matrices[index]
-    # What an error of a code is worth.
-    importance = None if matrix is None else np.maximum(np.diag(matrix), 0)
-    even = rows
-    if column is not None:
-        even = rows / column
-        importance = np.square(column) * (1 if importance is None else importance)
-    if choice.rounding == "half_quadratic" and choice.bits <= SIGNED_BITS:
-        scale = half_quadratic(even, choice.bits, choice.block)[0]
-    elif choice.bits >= 8 and matrix is None:
-        scale = max_scale(even, choice.bits, choice.block)
-    else:
-        signed = choice.form == "stored"
-        scale = mse_scale(even, choice.bits, choice.block, importance, signed=signed)
-    if choice.form == "stored":
-        scale = to_bfloat16(scale)
-    if task.pairs is not None:
-        scale = np.maximum(scale, paired_scale(even, task.pairs))
-    if choice.rounding != "compensated" or matrix is None:
-        return to_grid(even, scale, choice.bits), scale
-    wide = damped(matrix, task.rows_seen)
-    known = None if task.known is None else task.known[index]
-    fitted = compensated(rows, wide, scale, choice.bits, zeros, column=column, known=known)
-    best = descended(fitted, rows, wide, scale, choice.bits, zeros, column=column)
-    if choice.polish == "learned" and zeros is None:  # what is learned would move zeros
-        best = learned(best, rows, wide, scale, choice.bits, column=column)
-    return best, scale
 
 
 def needed(choices: Mapping[str, WeightChoice]) -> tuple[str, ...]:
