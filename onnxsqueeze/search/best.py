@@ -13,7 +13,7 @@ from onnxsqueeze.search.half import in_half
 from onnxsqueeze.search.integers import with_integers
 from onnxsqueeze.search.large import large_plans
 from onnxsqueeze.search.polished import polished
-from onnxsqueeze.search.refined import better, smaller
+from onnxsqueeze.search.refined import smaller
 from onnxsqueeze.search.scalings import evened
 from onnxsqueeze.search.sparse import affordable
 from onnxsqueeze.search.stored import smallest
@@ -61,15 +61,4 @@ def _with_kernels(search: Search, stored: Trial, progress: Progress | None) -> T
         return most_on_grid(search, stored, grid, progress)
     if search.limits.is_sparse and search.target.objective != "latency":
         return stored  # zeros in integers that a kernel reads save no bytes
-    found = with_integers(search, stored, integer_candidates(search.model), progress)
-    return found if found is stored else _better(search, found, progress)
-
-
-def _better(search: Search, integer: Trial, progress: Progress | None) -> Trial:
-    """Return the trial rounded in the graph's order where that is better, and worth a try.
-
-    With grids of each run it never was: on MiniLM it took minutes and lost 3 dB.
-    """
-    if any(one.form == "dynamic" for one in integer.plan.weights.values()):
-        return integer
-    return better(search, integer, progress)
+    return with_integers(search, stored, integer_candidates(search.model), progress)

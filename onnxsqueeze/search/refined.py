@@ -44,7 +44,7 @@ def smaller(search: Search, found: Trial, progress: Progress | None = None) -> T
         return found
 
     def plan_of(level: int) -> Plan:
-        return _sequential(at_level(search, level))
+        return sequential(at_level(search, level))
 
     return lowest(search, best, plan_of, TRIALS[search.limits.effort], progress)
 
@@ -95,10 +95,11 @@ def better(search: Search, found: Trial, progress: Progress | None = None) -> Tr
     is_fitted = any(one.rounding == "compensated" for one in found.plan.weights.values())
     if search.limits.effort == "quick" or not is_fitted:
         return found
-    return gained(search, found, _sequential(found.plan), progress)
+    return gained(search, found, sequential(found.plan), progress)
 
 
-def _sequential(plan: Plan) -> Plan:
+def sequential(plan: Plan) -> Plan:
+    """Return the plan with weights rounded in the order of the graph."""
     note = (
         "weights rounded in the order of the graph, each to what it reads then; biases corrected"
     )

@@ -129,6 +129,7 @@ def most_within(
     tell: Progress,
     stage: str,
     first: int | None = None,
+    trials: int | None = None,
 ) -> tuple[Trial, int] | None:
     """Return the trial with the largest count within the budget, and that count, by bisection.
 
@@ -140,12 +141,13 @@ def most_within(
         tell: Called with (stage, done, all).
         stage: What is told.
         first: The count to begin with; None for the middle.
+        trials: How many are tried at most; None for as many as it takes.
     """
-    best, end = None, deadline(search)
+    best, end, done = None, deadline(search), 0
     low, high = counts.start, counts.stop - 1
     count = (low + high + 1) // 2 if first is None else first
-    while low <= high and time.monotonic() < end:
-        trial = search.trial(plan_of(count), level)
+    while low <= high and time.monotonic() < end and (trials is None or done < trials):
+        trial, done = search.trial(plan_of(count), level), done + 1
         if trial.is_within(search.budget):
             best, low = (trial, count), count + 1
         else:

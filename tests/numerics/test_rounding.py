@@ -14,6 +14,7 @@ from onnxsqueeze.numerics.rounding import (
     damped,
     descended,
     factor,
+    lost,
     ridge,
     shifted,
 )
@@ -251,3 +252,45 @@ def test_few_rows_shift_less():
     gram, drift = z.T @ z / len(z), (x - z).T @ z / len(z)
     moves = [np.abs(shifted(w, gram, drift, rows) - w).sum() for rows in (12, 480, 10**5)]
     assert moves == sorted(moves)
+
+
+@pytest.mark.parametrize("extra", ["nothing", "zeros", "column"])
+def test_groups_are_done_at_once_as_each_would_be_alone(extra):
+    grams = np.stack([correlated(40, seed=k) for k in range(6)])
+    w, rng = weights(12, 40), np.random.default_rng(5)
+    scale, zeros = max_scale(w, 4), rng.random(w.shape) < 0.2
+    column = rng.uniform(0.5, 2, 40).astype(np.float32) if extra == "column" else None
+
+    def coded(part, gram):
+        some = zeros[part] if extra == "zeros" else None
+        found = compensated(w[part], gram, scale[part], 4, some, column=column)
+        return descended(found, w[part], gram, scale[part], 4, some, column=column)
+
+    together = coded(slice(None), grams)
+    parts = [slice(2 * k, 2 * k + 2) for k in range(6)]
+    alone = np.concatenate([coded(*one) for one in zip(parts, grams, strict=True)])
+    # Sums in another order may tip a code that lies between two.
+    assert (together != alone).mean() <= 0.01
+    if extra == "zeros":
+        assert not together[zeros].any()
+
+
+def test_what_groups_lose_is_the_sum_of_what_each_loses():
+    grams = np.stack([correlated(8, seed=k) for k in range(3)])
+    error = weights(6, 8)
+    each = [error[2 * k : 2 * k + 2].astype(np.float64) for k in range(3)]
+    expected = sum(np.trace(one @ gram @ one.T) for one, gram in zip(each, grams, strict=True))
+    assert lost(error, grams) == pytest.approx(expected, rel=1e-5)  # float32 sums of 48 terms
+
+
+def test_factors_and_shifts_of_groups_are_those_of_each():
+    grams = np.stack([correlated(100, seed=k) for k in range(3)])
+    both = factor(grams)
+    for k, gram in enumerate(grams):
+        one = factor(gram)
+        np.testing.assert_array_equal(both.order[k], one.order)
+        np.testing.assert_allclose(both.upper[k], one.upper, rtol=1e-5, atol=1e-7)
+    w, drift = weights(6, 100).reshape(3, 2, 100), 0.1 * grams
+    found = shifted(w, grams, drift, 500)
+    each = [shifted(*one, 500) for one in zip(w, grams, drift, strict=True)]
+    np.testing.assert_allclose(found, np.stack(each), rtol=1e-5, atol=1e-6)
