@@ -43,6 +43,7 @@ from onnxsqueeze.stages import (
     narrower_by,
     reference_of,
     said_of_memory,
+    said_of_pruning,
     search_in,
     store_in,
 )
@@ -227,6 +228,7 @@ def compress(
         known = reference_of(loaded, budget, target)
         measured = measured_of(loaded, store, data.seed, target, limits, progress)
     search = search_in(measured, known, budget, target, limits)
+    measured = said_of_pruning(measured, search)
     with clock.stage("prune"):
         found = narrower(measured, search, progress)
     made = None

@@ -141,7 +141,8 @@ class Limits(Settings):
         effort: ``quick`` rounds each weight by itself; ``standard`` also tries rounding in the
             order of the graph, with biases corrected; ``thorough`` tries more plans with it.
         prune: ``on`` removes channels, neurons and heads, ``off`` keeps them all; ``auto`` removes
-            them for objective ``latency``.
+            them for objective ``latency``, and for ``balanced`` where that is quickly done and
+            saves enough bytes.
         max_prune: Largest part of the multiply-adds that may go with them.
         importance: What ranks channels, neurons and heads; see ``numerics.importance``. ``taylor``
             and ``fisher`` need torch.
@@ -195,7 +196,17 @@ class Limits(Settings):
         """Return whether channels, neurons and heads may go, for this objective.
 
         Example:
-            >>> Limits().prunes("latency"), Limits().prunes("size")
+            >>> Limits().prunes("latency"), Limits().prunes("balanced"), Limits().prunes("size")
+            (True, True, False)
+        """
+        return self.prune == "on" or (self.prune == "auto" and objective != "size")
+
+    def prunes_however_long(self, objective: str) -> bool:
+        """Return whether they go even where finding out which takes many minutes.
+
+        Example:
+            >>> limits = Limits()
+            >>> limits.prunes_however_long("latency"), limits.prunes_however_long("balanced")
             (True, False)
         """
         return self.prune == "on" or (self.prune == "auto" and objective == "latency")

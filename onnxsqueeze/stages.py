@@ -23,7 +23,7 @@ from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.runtime import ort
 from onnxsqueeze.runtime.memory import available_bytes
-from onnxsqueeze.search import Narrowed, Search, narrow, narrowed_by
+from onnxsqueeze.search import Narrowed, Search, left_out, narrow, narrowed_by
 
 
 @dataclass(frozen=True)
@@ -157,12 +157,25 @@ def narrower(
     measured: Measured, search: Search, progress: Progress | None = None
 ) -> tuple[Measured, Search] | None:
     """Return the pruned model with its own facts, and a search in it; None without pruning."""
-    loaded = measured.loaded
-    if not search.limits.prunes(search.target.objective) or loaded.is_synthetic:
-        return None
-    if loaded.is_large:  # what is pruned is fitted anew, with all of its weights in memory
+    if not _may_prune(measured, search) or left_out(search):
         return None
     return _inside(narrow(search, progress), measured, search, progress)
+
+
+def said_of_pruning(measured: Measured, search: Search) -> Measured:
+    """Return what was measured with a note where pruning is left out for its time."""
+    words = left_out(search) if _may_prune(measured, search) else ""
+    if not words:
+        return measured
+    loaded = replace(measured.loaded, notes=(*measured.loaded.notes, words))
+    return replace(measured, loaded=loaded)
+
+
+def _may_prune(measured: Measured, search: Search) -> bool:
+    loaded = measured.loaded
+    # What is pruned is fitted anew, with all of its weights in memory.
+    is_possible = not loaded.is_synthetic and not loaded.is_large
+    return is_possible and search.limits.prunes(search.target.objective)
 
 
 def narrower_by(

@@ -14,6 +14,7 @@ from onnxsqueeze.data import DataSettings
 from onnxsqueeze.errors import PlanError
 from onnxsqueeze.graph import io
 from onnxsqueeze.plan.types import Plan, UnitsChoice
+from onnxsqueeze.search import pruning_time
 from tests.measure.pruning import deep
 from tests.runtime.made import made, random
 
@@ -33,13 +34,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compressed(place: Path, limits: Limits, name: str) -> api.Compressed:
+def compressed(place: Path, limits: Limits, name: str, objective: str = "size") -> api.Compressed:
     return api.compress(
         place / "model.onnx",
         place / f"{name}.onnx",
         DataSettings(str(place / "x.npz")),
         budget=BUDGET,
-        target=Target(objective="size"),
+        target=Target.model_validate({"objective": objective}),
         limits=limits,
         run=place / f"{name}.squeeze",
     )
@@ -69,6 +70,25 @@ def test_the_same_call_finds_what_it_pruned(place: Path) -> None:
 def test_nothing_goes_that_must_stay(place: Path, limits: Limits) -> None:
     done = compressed(place, limits, "kept")
     assert not done.plan.units
+
+
+def test_balanced_prunes_where_it_is_quick_and_saves_enough(place: Path) -> None:
+    assert compressed(place, Limits(), "balanced", "balanced").plan.units
+    # A tenth of the multiply-adds at most is less than a fifth of the weights here.
+    assert not compressed(place, Limits(max_prune=0.1), "little", "balanced").plan.units
+    assert compressed(place, Limits(max_prune=0.1), "asked", "latency").plan.units
+
+
+def test_pruning_that_would_take_long_is_left_out_and_said(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning_time, "SECONDS", 0.0)
+    done = compressed(place, Limits(), "long", "balanced")
+    assert not done.plan.units
+    assert any("--prune on" in note for note in done.report.notes)
+    assert not any(
+        "--prune on" in note for note in compressed(place, Limits(), "size").report.notes
+    )
 
 
 def carried_out(place: Path, plan: Plan, name: str, run: str) -> bytes:

@@ -35,7 +35,7 @@ NEEDED = (
 OPTIONAL = {
     "onnxruntime": ("cpu", "runs models; needed to compress"),
     "onnxruntime-gpu": ("gpu", "runs models on an NVIDIA GPU, instead of onnxruntime"),
-    "torch": ("torch", "gradients"),
+    "torch": ("torch", "--importance taylor and fisher, learned rounding"),
     "pillow": ("images", "folders of images as samples"),
 }
 """Optional packages: the extra that installs each, and what it is for."""

@@ -17,7 +17,7 @@ def exactness(kernels: Kernels) -> Table:
     per = "channel"
     spellings = [one for one in SPELLINGS if one.per == per]
     made = new_table(
-        f"Integer kernels, exact? (scales per {per})",
+        f"Integer kernels, exact? (activations, weights: u unsigned, s signed; a scale per {per})",
         "product",
         *(str(one).split()[0] for one in spellings),
     )
@@ -69,9 +69,10 @@ def advice(kernels: Kernels) -> str:
     """Return what follows from the tables, for a reader."""
     if kernels.saturates("int8"):
         return (
-            "Signed weights saturate here: sums of two products are cut off at 16 bits. "
-            "Unsigned weights around 128, one scale per channel, are exact on every processor "
-            "and are what is written."
+            "Signed weights (u8s8, s8s8) saturate here, as on x64 processors without VNNI: sums "
+            "of two products are cut off at 16 bits. Unsigned weights around 128, one scale per "
+            "channel, are exact on every processor and are what is written; signed ones are "
+            "written only where they are faster and no two neighbours can exceed 16 bits."
         )
     if kernels.is_exact("int8"):
         return "Signed and unsigned weights are both exact here."

@@ -144,16 +144,34 @@ data_options = _together(
         show_default=True,
         help="Most samples taken of each source, evenly spaced.",
     ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Of the draw of what is held out, and of random samples.",
+    ),
     click.option(
         "--image-size", type=NumbersType(int, "x"), help="Height x width, as in 224x224."
     ),
-    click.option("--image-layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW"),
-    click.option("--image-channels", type=click.Choice(["RGB", "BGR", "L"]), default="RGB"),
+    click.option(
+        "--image-layout",
+        type=click.Choice(["NCHW", "NHWC"]),
+        default="NCHW",
+        help="Order of the axes that the model reads.",
+    ),
+    click.option(
+        "--image-channels",
+        type=click.Choice(["RGB", "BGR", "L"]),
+        default="RGB",
+        help="Order of the channels; L is grey.",
+    ),
     click.option(
         "--image-mean", type=NumbersType(float), default="0", help="After scaling to 0..1."
     ),
-    click.option("--image-std", type=NumbersType(float), default="1"),
+    click.option(
+        "--image-std", type=NumbersType(float), default="1", help="What is divided by then."
+    ),
     click.option(
         "--safe",
         is_flag=True,
@@ -249,7 +267,13 @@ engine_options = _together(
         show_default=True,
         help="Nodes that the CPU may run instead of a provider; all: a provider may run nothing.",
     ),
-    click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        default=1,
+        show_default=True,
+        help="Threads of ONNX Runtime, also where latency is measured.",
+    ),
 )
 
 limit_options = _together(
@@ -289,7 +313,8 @@ limit_options = _together(
         type=click.Choice(["auto", "on", "off"]),
         default="auto",
         show_default=True,
-        help="Remove channels, neurons and heads; auto: for objective latency. It takes long.",
+        help="Remove channels, neurons and heads; auto: for objective latency, where it may take "
+        "long, and for balanced where it is quick.",
     ),
     click.option(
         "--max-prune",

@@ -22,7 +22,7 @@ from onnxsqueeze.graph.sparse import densely, mark, marked, sparsely
 LARGEST_FILE_BYTES = 1_900_000_000
 """Weights over this go to a file of their own: one protobuf message holds less than 2 GiB."""
 
-LARGE_BYTES = 1_000_000_000
+LARGE_BYTES = 500_000_000
 """A model with more weights than this is treated in the memory of one weight at a time."""
 
 _ALIGNMENT = 65536  # allocation granularity of Windows, a multiple of every page size in use

@@ -49,6 +49,8 @@ BLOCKS = (32, 64, 128)
 SMALLEST_BLOCK = 16
 LEAST_COLUMN_GAIN = 0.9
 """Scales of columns that leave more of the noise than this are not worth their bytes."""
+GAIN_ELEMENTS = 2**18
+"""Values of a weight, in evenly spaced channels, that tell whether scales of columns pay."""
 LARGE_ELEMENTS = 30_000_000
 """A model whose tensors of one run have more elements than this is tried on fewer samples."""
 
@@ -293,6 +295,8 @@ def _column_gain(weight: Weight, values: Array, measured: Mapping[str, Gram]) ->
     rows = as_rows(values.astype(np.float32), weight.axis)
     if rows.shape[1] < FEWEST_FEATURES:
         return 1.0
+    if rows.size > GAIN_ELEMENTS:
+        rows = rows[evenly(len(rows), max(1, GAIN_ELEMENTS // rows.shape[1]))]
     importance = None
     if weight.name in measured:
         importance = np.einsum("gkk->k", measured[weight.name].matrix)

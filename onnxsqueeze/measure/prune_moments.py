@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from onnxsqueeze.runtime import ort
 
 Array = npt.NDArray[Any]
 Tell = Callable[[int, int], None]
+Tensors = Mapping[str, Array]
+Draw = Callable[[], tuple[int, np.random.Generator]]
 
 ROWS_PER_FEATURE = 32
 FEWEST_ROWS, MOST_ROWS = 8192, 65536
@@ -72,7 +75,7 @@ def input_moments(
         made = exposing(model, [reader.x for reader in part])
         sums = {reader.name: Sums(len(samples)) for reader in part}
         for index, feed in enumerate(samples):
-            values = _run(made, feed, mask)
+            values = tensors(made, feed, mask)
             for reader in part:
                 x = reader.rows(values[reader.x], *_draw(reader, len(samples), seed, index))
                 sums[reader.name].add((x,), index)
@@ -99,75 +102,68 @@ def paired_moments(
     Args:
         original: The model whose outputs are the targets.
         changed: The model whose rows are fitted to, with the same inputs.
-        pairs: The weights.
+        pairs: The weights, none of them wide.
         samples: Feeds.
         mask: Input that tells which places count; see ``mask_input``.
         seed: Seed of the choice of rows.
         progress: Called with (done, all) of the samples.
     """
-    aims = [_Aim(pair) for pair in pairs]
+    aims = [Aim(pair) for pair in pairs]
     first = exposing(original, [name for aim in aims for name in aim.in_original])
     second = exposing(changed, [name for aim in aims for name in aim.in_changed])
     sums = [Sums(len(samples)) for _ in pairs]
     for index, feed in enumerate(samples):
-        before, after = _run(first, feed, mask), _run(second, feed, mask)
-        for aim, one in zip(aims, sums, strict=True):
-            x, t = aim.rows(before, after, len(samples), seed, index)
-            one.add((x, t), index)
+        before, after = tensors(first, feed, mask), tensors(second, feed, mask)
+        for pair, aim, one in zip(pairs, aims, sums, strict=True):
+            draw = partial(_draw, pair.before, len(samples), seed, index)
+            x = pair.after.rows(after[pair.after.x], *draw())
+            one.add((x, aim.targets(before, after, draw)), index)
         if progress is not None:
             progress(index + 1, len(samples))
     both = zip(pairs, sums, strict=True)
     return {pair.before.name: one.split(Sum.moments) for pair, one in both if one.rows}
 
 
-class _Aim:
+class Aim:
     """How rows and targets of one weight come out of the tensors of both models."""
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
-        self._added = None if pair.before.is_wide else residual(pair.before)
+        self._added = residual(pair.before)
         own = bias(pair.before)
-        groups, out = pair.outputs.shape
-        takes = own is not None and own.is_own and not pair.before.is_wide
-        self._bias = own.values.reshape(groups, 1, out) if own is not None and takes else None
+        groups = len(pair.outputs)
+        takes = own is not None and own.is_own
+        self._bias = own.values.reshape(groups, 1, -1) if own is not None and takes else None
 
     @property
     def in_original(self) -> list[str]:
-        wanted = self._pair.before.x if self._pair.before.is_wide else self._pair.before.y
-        return [wanted, *([] if self._added is None else [self._added])]
+        """Names of what is needed of the original."""
+        return [self._pair.before.y, *([] if self._added is None else [self._added])]
 
     @property
     def in_changed(self) -> list[str]:
+        """Names of what is needed of the changed model."""
         return [self._pair.after.x, *([] if self._added is None else [self._added])]
 
-    def rows(
-        self,
-        before: Mapping[str, Array],
-        after: Mapping[str, Array],
-        samples: int,
-        seed: int,
-        index: int,
-    ) -> tuple[Array, Array]:
-        """Return x (groups, rows, kept) and t (groups, rows, outputs that stay)."""
-        original, changed = self._pair.before, self._pair.after
-        stay = self._pair.outputs
+    def targets(self, before: Tensors, after: Tensors, draw: Draw) -> Array:
+        """Return t (groups, rows, outputs that stay), at the places of the changed rows.
 
-        def draw() -> tuple[int, np.random.Generator]:
-            return _draw(original, samples, seed, index)
-
-        x = changed.rows(after[changed.x], *draw())
-        if original.is_wide:
-            weight = original.matrix(original.weight())[0][stay[0]]
-            return x, original.rows(before[original.x], *draw()) @ weight.T
+        Args:
+            before: Tensors of the original.
+            after: Tensors of the changed model.
+            draw: Gives how many rows are taken at most, and what draws them: as for the rows.
+        """
+        original, stay = self._pair.before, self._pair.outputs
         target = rows_of_output(original, before[original.y], *draw())
         if self._bias is not None:
             target = target - self._bias
         target = _taken(target, stay)
         if self._added is None or before[self._added].shape != before[original.y].shape:
-            return x, target
+            return target
         wanted = _taken(rows_of_output(original, before[self._added], *draw()), stay)
-        found = rows_of_output(changed, after[self._added], *draw())
-        return x, target + wanted - found
+        found = rows_of_output(self._pair.after, after[self._added], *draw())
+        moved: Array = target + wanted - found
+        return moved
 
 
 def _taken(rows: Array, stay: Array) -> Array:
@@ -197,7 +193,7 @@ def _passes(readers: Sequence[Reader]) -> Iterator[list[Reader]]:
         yield part
 
 
-def _run(made: Any, feed: Mapping[str, Array], mask: str | None) -> dict[str, Array]:
+def tensors(made: Any, feed: Tensors, mask: str | None) -> dict[str, Array]:
     """Return the tensors of one sample, at the places that count."""
     values = dict(feed)
     if made is not None:

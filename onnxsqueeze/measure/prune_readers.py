@@ -7,7 +7,7 @@ channels of one place: the matrix is small, and a repair is the same map for all
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,10 +126,15 @@ class Reader:
         return self.matrix(np.broadcast_to(places, self.shape))
 
 
-def readers(model: ir.Model) -> dict[str, Reader]:
+def readers(model: ir.Model, wide: Collection[str] = ()) -> dict[str, Reader]:
     """Return every reader of a model by the name of its weight, in the order of the graph.
 
     Weights that several nodes read, or that are not float32, have none.
+
+    Args:
+        model: The model.
+        wide: Weights whose kernel's places are taken one by one, however few features they have:
+            those of a model that this one was cut out of.
     """
     found: dict[str, Reader] = {}
     for node in model.graph:
@@ -145,10 +150,11 @@ def readers(model: ir.Model) -> dict[str, Reader]:
             continue
         shape = tuple(tensor.shape.numpy())
         groups, _, features = linear.matrix(node, empty(shape)).shape
-        if features > MOST_FEATURES and (groups > 1 or len(shape) < 3):
-            continue
         name = value.name or ""
-        found[name] = Reader(name, node, linear, shape, is_wide=features > MOST_FEATURES)
+        is_wide = features > MOST_FEATURES or name in wide
+        if is_wide and (groups > 1 or len(shape) < 3):
+            continue
+        found[name] = Reader(name, node, linear, shape, is_wide)
     return found
 
 

@@ -15,7 +15,9 @@ from onnxsqueeze.analysis.units import Units, staying
 from onnxsqueeze.measure.grams import Samples
 from onnxsqueeze.measure.prune_moments import Pair, paired_moments
 from onnxsqueeze.measure.prune_readers import Reader, bias, readers, repair
-from onnxsqueeze.numerics.pruning_refit import ENOUGH_ROWS, Inputs, Moments, refit
+from onnxsqueeze.measure.prune_windows import Windows, as_windows, windows
+from onnxsqueeze.numerics.pruning_descent import descended
+from onnxsqueeze.numerics.pruning_refit import ENOUGH_ROWS, Fit, Inputs, Moments, refit
 
 Array = npt.NDArray[Any]
 Kept = Mapping[str, Array]
@@ -33,13 +35,11 @@ class Repair:
     Attributes:
         weight: The initializer.
         rows_per_feature: Rows for each feature that it was fitted to.
-        ridge: Of the mean diagonal; infinite where the weight stayed as it was cut.
         gain: Its output's error energy on held-out rows, as a part of that without the fit.
     """
 
     weight: str
     rows_per_feature: float
-    ridge: float
     gain: float
 
     @property
@@ -126,15 +126,22 @@ def sequential(
     for number, part in enumerate(parts):
         now = [pairs[index] for index in part]
         tell = partial(_tell, progress, number, len(parts))
+        narrow = [pair for pair in now if not pair.before.is_wide]
         found = paired_moments(
-            original, changed, now, samples, mask=mask, seed=seed, progress=tell
+            original, changed, narrow, samples, mask=mask, seed=seed, progress=tell
         )
+        wide = {
+            one.before.name: (one, windows(original, changed, one, samples, mask=mask, seed=seed))
+            for one in (as_windows(pair) for pair in now if pair.before.is_wide)
+        }
         for pair in now:
             name = pair.before.name
-            if name not in found:  # no row of it was finite
-                continue
-            as_cut = plain[name].matrix(plain[name].weight())
-            repairs.append(_refit(changed, pair, as_cut, found[name]))
+            as_cut = plain[name].weight()
+            if name in found:
+                matrix = pair.after.matrix(as_cut)
+                repairs.append(_refit(changed, pair, matrix, found[name]))
+            elif name in wide:
+                repairs += _refit_windows(changed, *wide[name], as_cut)
     return Repaired(changed, tuple(repairs))
 
 
@@ -149,11 +156,12 @@ def _pairs(
     original: ir.Model, changed: ir.Model, units: Sequence[Units], kept: Kept
 ) -> list[Pair]:
     """Return the weights that lose features, where both models have them, in graph order."""
-    before, after = readers(original), readers(changed)
+    before = readers(original)
+    after = readers(changed, wide=[name for name, reader in before.items() if reader.is_wide])
     return [
         Pair(before[name], after[name], _kept_outputs(before[name], units, kept))
         for name in touched(before, units, kept)
-        if name in after and after[name].is_wide == before[name].is_wide
+        if name in after
     ]
 
 
@@ -196,23 +204,36 @@ def _refit(
     changed: ir.Model, pair: Pair, as_cut: Array, splits: Sequence[tuple[Moments, Moments]]
 ) -> Repair:
     """Refit one weight of the changed model in place."""
-    place = bias(pair.after)
+    has_bias = bias(pair.after) is not None
     fits = [
-        refit(fit, held, weight, has_bias=place is not None)
+        refit(fit, held, weight, has_bias=has_bias)
         for weight, (fit, held) in zip(as_cut, splits, strict=True)
     ]
-    constant = None
+    _put(changed, pair, fits)
+    rows = min((fit + held).rows_per_feature for fit, held in splits)
+    return Repair(pair.before.name, rows, float(np.mean([one.gain for one in fits])))
+
+
+def _refit_windows(
+    changed: ir.Model, pair: Pair, seen: Windows | None, as_cut: Array
+) -> list[Repair]:
+    """Refit one wide weight of the changed model in place, where windows of it were seen."""
+    if seen is None:
+        return []
+    start, has_bias = pair.after.matrix(as_cut)[0], bias(pair.after) is not None
+    made = descended(seen.fit, seen.held_out, start, has_bias=has_bias)
+    _put(changed, pair, [made])
+    rows = len(seen.fit) + len(seen.held_out)
+    return [Repair(pair.before.name, rows / pair.after.features, made.gain)]
+
+
+def _put(changed: ir.Model, pair: Pair, fits: Sequence[Fit]) -> None:
+    place, constant = bias(pair.after), None
     if place is not None:
         # A wide weight has an output per place of the kernel, and they are added up.
         whole = np.stack([one.bias for one in fits]).reshape(place.values.size, -1).sum(axis=1)
         constant = _old_bias(pair) + whole
     repair(changed, pair.after, np.stack([one.weight for one in fits]), constant)
-    return Repair(
-        pair.before.name,
-        min((fit + held).rows_per_feature for fit, held in splits),
-        max(one.ridge for one in fits),
-        float(np.mean([one.gain for one in fits])),
-    )
 
 
 def _old_bias(pair: Pair) -> Array:

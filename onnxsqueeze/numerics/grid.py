@@ -155,8 +155,8 @@ def mse_scale(
         rows: Weights, shape (rows, features), finite.
         bits: Bits per code.
         block: Values per scale.
-        importance: h, shape (features,), (1, features) or that of ``rows``: the mean square of what
-            each value is multiplied with.
+        importance: h, the mean square of what each value is multiplied with, shape (features,),
+            (1, features) or that of ``rows``.
         signed: Whether scales may be negative, which no integer kernel takes.
 
     Source:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from onnxsqueeze.facts.grams import Gram
 from onnxsqueeze.facts.store import Store
-from onnxsqueeze.graph import walk
+from onnxsqueeze.graph import edit, walk
 from onnxsqueeze.graph.mapped import DataFile, release, spill
 from onnxsqueeze.graph.verify import verify
 from onnxsqueeze.passes.apply import Applied, changes_of, codes_key, store_left
@@ -20,9 +20,11 @@ from onnxsqueeze.passes.insert_blockwise import InsertBlockwisePass
 from onnxsqueeze.passes.round_parts import PART_ELEMENTS, codes_in_parts, sqnr_in_parts
 from onnxsqueeze.passes.round_weights import Codes, from_arrays, needed
 from onnxsqueeze.passes.store_weights import check_fits
-from onnxsqueeze.passes.widen_half import widen_half
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.runtime.memory import release as free
+
+FREED_BYTES = 64 * 1024 * 1024
+"""Memory is given back when weights of so many bytes were rounded: it goes through all objects."""
 
 
 def apply_large(
@@ -56,7 +58,7 @@ def apply_large(
     check_fits(plan, plan.weights, values)
     free()  # sessions that measured the model, and what they had laid out
     copy, quality = model.clone(), dict[str, float]()
-    coded = frozenset(needed(plan.weights))
+    coded, held = frozenset(needed(plan.weights)), 0
     for number, (name, choice) in enumerate(plan.weights.items()):
         tensor = values[name].const_value
         assert tensor is not None  # ONNX: an initializer has a value
@@ -69,9 +71,13 @@ def apply_large(
         release(tensor)
         spill(copy, file)
         del every
-        free()
+        held += tensor.nbytes
+        if held >= FREED_BYTES:
+            free()
+            held = 0
         if progress is not None:
             progress(number + 1, len(plan.weights))
+    edit.remove_unused(copy)
     verify(copy)
     return Applied(copy, tuple(changes_of(plan)), quality)
 
@@ -98,6 +104,5 @@ def _codes(
 
 def _put(plan: Plan, model: ir.Model, every: Mapping[str, Codes]) -> None:
     """Let the nodes that read the plan's one weight read it in its form."""
-    plan = widen_half(model, plan)
-    InsertBlockwisePass(plan, every)(model)
-    store_left(plan, model, every)
+    if not InsertBlockwisePass(plan, every)(model).modified:
+        store_left(plan, model, every)

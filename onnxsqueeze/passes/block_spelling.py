@@ -27,12 +27,17 @@ ACCURACY_LEVEL = 4
 
 @dataclass(frozen=True)
 class Kept:
-    """One weight, its choice and codes, and where its constants are put."""
+    """One weight, its choice and codes, and where its constants are put.
+
+    Where it is ``portable``, scales of products are of the weight's own type, as kernels of other
+    engines read them; otherwise they take two bytes, and ONNX Runtime casts them when it loads.
+    """
 
     chain: Chain
     choice: WeightChoice
     codes: Codes
     weight: BlockWeight
+    portable: bool = False
 
     @property
     def dtype(self) -> ir.DataType:
@@ -66,7 +71,8 @@ def standard_spelling(kept: Kept) -> Spelling:
             lambda chain, _, indices: _rows(kept, table, chain, indices),
             replaces_products=False,
         )
-    zero, scale = kept.codes.zero, kept.codes.scale.astype(kept.dtype.numpy())
+    zero = kept.codes.zero
+    scale = kept.codes.scale.astype(kept.dtype.numpy() if kept.portable else ml_dtypes.bfloat16)
     parts = [
         kept.chain.constant("int", _typed(kept.codes.rows.T, kept.choice.bits)),
         kept.chain.constant("scale", scale[:, 0] if kept.choice.block is None else scale.T),
@@ -96,6 +102,8 @@ def _dequantized(kept: Kept, chain: Chain, parts: list[ir.Value], number: int) -
     so those of each further product are longer.
     """
     read = list(parts)
+    if not kept.portable:
+        read[1] = chain.op("Cast", [parts[1]], {"to": kept.dtype})
     tensor = parts[1].const_value
     assert tensor is not None  # an initializer
     shape = tuple(tensor.shape.numpy())

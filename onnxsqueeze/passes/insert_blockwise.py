@@ -35,9 +35,10 @@ class InsertBlockwisePass(ir.passes.InPlacePass):
     """Keep planned matrices of the main graph in blocks, one copy for all that read them.
 
     A product reads ``DequantizeLinear(w.int, w.scale[, w.zero])`` over (features, channels), which
-    ONNX Runtime makes one MatMulNBits of: a Gemm over the transposed weight becomes one over the
-    weight as it lies then, and what it adds becomes a vector. Each further product reads through
-    constants that ONNX Runtime folds, since it fuses no two products over the same initializers.
+    ONNX Runtime makes one MatMulNBits of; the scales are bfloat16 and cast first, which it folds,
+    unless the plan is portable. A Gemm over the transposed weight becomes one over the weight as
+    it lies then, and what it adds becomes a vector. Each further product reads through constants
+    that ONNX Runtime folds, since it fuses no two products over the same initializers.
     Rows of a table are gathered as integers and made floats afterwards, so that nothing of the
     table's size is computed when the model runs. With ``operators: runtime`` the plan gets
     MatMulNBits and GatherBlockQuantized themselves.
@@ -80,7 +81,8 @@ class InsertBlockwisePass(ir.passes.InPlacePass):
             make = (
                 standard_spelling if is_standard or one.choice.block is None else runtime_spelling
             )
-            spelling = make(Kept(chain, one.choice, one.codes, one.weight))
+            kept = Kept(chain, one.choice, one.codes, one.weight, self.plan.portable)
+            spelling = make(kept)
             _carry_out(model.graph, one, spelling, taken, shared)
         return ir.passes.PassResult(model, modified=bool(planned))
 

@@ -28,6 +28,7 @@ from onnxsqueeze.report.rows import (
     activation_rows,
     distribution,
     frozen_rows,
+    scaling_rows,
     width_rows,
 )
 from onnxsqueeze.report.types import LeftAlone, ModelSummary, Report, WeightRow
@@ -108,6 +109,7 @@ def build(story: Story) -> Report:
         weights=rows,
         activations=grids,
         widths=() if plan is None else tuple(width_rows(plan)),
+        scalings=() if plan is None else tuple(scaling_rows(plan)),
         frozen=frozen,
         left_alone=tuple(_left_alone(story)),
         changes=story.changes,

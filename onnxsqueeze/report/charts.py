@@ -168,7 +168,7 @@ def _points(shown: list[WeightRow], form: str, color: str) -> Figure:
 
 
 def _widths(report: Report) -> Chart | None:
-    rows = report.widths
+    rows = sorted(report.widths, key=lambda row: row.kept / row.count)[:_LAYERS]
     if not rows:
         return None
     kept = tuple(float(row.kept) for row in rows)
@@ -178,7 +178,9 @@ def _widths(report: Report) -> Chart | None:
         Series("kept", "--blue", kept, tuple(str(row.kept) for row in rows)),
     ]
     figure = bars([row.name for row in rows], series, "group", "channels, neurons or heads")
-    return Chart("widths", "Kept widths", "", 130 + 40 * len(rows), figure)
+    left = len(report.widths) - len(rows)
+    note = f"The {len(rows)} that lost most; {left} more are in the table." if left else ""
+    return Chart("widths", "Kept widths", note, 130 + 40 * len(rows), figure)
 
 
 def _spread(row: WeightRow, k: int) -> Chart:

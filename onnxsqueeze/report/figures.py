@@ -63,13 +63,16 @@ def axis(title: str, **more: Any) -> Figure:
 
 
 def log_axis(title: str, values: Sequence[float]) -> Figure:
-    """Return a logarithmic axis marked at powers of ten, under two of them also at 2 and 5."""
+    """Return a logarithmic axis marked at powers of ten, under two of them also at 2 and 5.
+
+    It spans a power of ten at least, so that a mark is on it.
+    """
     low, high = math.log10(min(values)), math.log10(max(values))
     steps = (1, 2, 5) if high - low < 2 else (1,)
     powers = range(math.floor(low) - 1, math.ceil(high) + 2)
     ticks = [step * 10.0**power for power in powers for step in steps]
     text = [f"{tick:g}" for tick in ticks]
-    margin = 0.06 * (high - low) + 0.1
+    margin = max(0.06 * (high - low) + 0.1, (1 - (high - low)) / 2)
     limits = [low - margin, high + margin]
     return axis(title, type="log", tickmode="array", tickvals=ticks, ticktext=text, range=limits)
 
@@ -116,6 +119,8 @@ def bars(
         "barmode": "stack" if stacked else "group",
         "showlegend": len(series) > 1 or stacked,
     }
+    if stacked:  # plotly writes a number smaller and smaller to fit it into its bar
+        layout["uniformtext"] = {"minsize": 9, "mode": "hide"}
     return {"data": data, "layout": layout}
 
 

@@ -40,7 +40,7 @@ def by_form(weights: Iterable[WeightRow]) -> tuple[FormGroup, ...]:
             len(rows),
             sum(row.bytes_before for row in rows),
             sum(row.bytes_after for row in rows),
-            _counted(row.reason for row in rows),
+            counted(row.reason for row in rows),
         )
         for form, rows in members.items()
     ]
@@ -69,7 +69,8 @@ def by_size(report: Report, limit: int) -> tuple[WeightRow, ...]:
     return tuple(sorted(report.weights, key=lambda row: -row.bytes_before)[:limit])
 
 
-def _counted(reasons: Iterable[str]) -> tuple[tuple[str, int], ...]:
+def counted(reasons: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Return each reason once with how often it is given, the most frequent first."""
     counts: defaultdict[str, int] = defaultdict(int)
     for reason in reasons:
         counts[reason] += 1

@@ -19,7 +19,7 @@ from onnxsqueeze.facts.records import Fidelity, Latency, Placement
 from onnxsqueeze.report import fmt
 from onnxsqueeze.report.charts import charts, ranges, spreads
 from onnxsqueeze.report.figures import Chart
-from onnxsqueeze.report.groups import by_form, by_reason
+from onnxsqueeze.report.groups import by_form, by_reason, counted
 from onnxsqueeze.report.types import Report
 
 Tone = Literal["good", "bad", "plain"]
@@ -197,6 +197,11 @@ def _story(report: Report) -> Iterator[Sentence]:
         count = len(report.activations)
         verb = "is" if count == 1 else "are"
         yield Sentence(f"{fmt.plural(count, 'activation')} {verb} on 8-bit grids.")
+    if report.scalings:
+        count = len(report.scalings)
+        verb = "is" if count == 1 else "are"
+        axes = f"{count} {'axis' if count == 1 else 'axes'} {verb} scaled before rounding."
+        yield Sentence(axes, _some(counted(row.reason for row in report.scalings)))
     done = Counter(change.step for change in report.changes if change.outcome == "done")
     undone = Counter(change.step for change in report.changes if change.outcome == "undone")
     for step in dict.fromkeys([*done, *undone]):
@@ -204,9 +209,9 @@ def _story(report: Report) -> Iterator[Sentence]:
         parts += [f"{undone[step]} undone after a failed check"] if undone[step] else []
         yield Sentence(f"Step “{step}”: {', '.join(parts)}.")
     if report.left_alone:
-        reasons = [_often(reason, len(names)) for reason, names in by_reason(report.left_alone)]
+        reasons = [(reason, len(names)) for reason, names in by_reason(report.left_alone)]
         places = fmt.plural(len(report.left_alone), "place")
-        yield Sentence(f"Left alone: {places}.", tuple(reasons))
+        yield Sentence(f"Left alone: {places}.", _some(reasons))
 
 
 def _form_sentences(report: Report) -> Iterator[Sentence]:
@@ -215,15 +220,19 @@ def _form_sentences(report: Report) -> Iterator[Sentence]:
         before, after = fmt.size(group.bytes_before), fmt.size(group.bytes_after)
         sizes = f"{before} became {after}" if group.bytes_before != group.bytes_after else before
         text = f"{fmt.plural(group.count, 'weight')} {verb} {group.form}: {sizes}."
-        reasons = [_often(reason, count) for reason, count in group.reasons[:_REASONS]]
-        if len(group.reasons) > _REASONS:
-            more = fmt.plural(len(group.reasons) - _REASONS, "more reason")
-            reasons.append(f"{more}, in the table")
-        yield Sentence(text, tuple(reasons))
+        yield Sentence(text, _some(group.reasons))
 
 
-def _often(reason: str, count: int) -> str:
-    return reason if count == 1 else f"{reason} ({count} times)"
+def _some(reasons: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+    """Return the first reasons, with how often each is given, and how many more there are."""
+    found = [
+        reason if count == 1 else f"{reason} ({count} times)"
+        for reason, count in reasons[:_REASONS]
+    ]
+    if len(reasons) > _REASONS:
+        more = fmt.plural(len(reasons) - _REASONS, "more reason")
+        found.append(f"{more}, in the table")
+    return tuple(found)
 
 
 def _changes(report: Report) -> tuple[tuple[str, tuple[Any, ...]], ...]:
@@ -258,7 +267,10 @@ def _median(times_ms: Sequence[float]) -> str:
 
 
 def _install(report: Report) -> str:
+    """Return the command that installs what was used; what pip does not install is a comment."""
     pins = {"onnxsqueeze": report.version}
     if report.machine is not None:
         pins.update(report.machine.versions)
-    return "pip install " + " ".join(f'"{name}=={version}"' for name, version in pins.items())
+    python = pins.pop("python", None)
+    line = "pip install " + " ".join(f'"{name}=={version}"' for name, version in pins.items())
+    return line if python is None else f"# Python {python}\n{line}"

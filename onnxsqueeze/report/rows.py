@@ -13,8 +13,15 @@ from onnxsqueeze.analysis.units import dependencies
 from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.numerics.density import describe
 from onnxsqueeze.numerics.histogram import Histogram
+from onnxsqueeze.numerics.scaling import from_steps
 from onnxsqueeze.plan.types import Plan
-from onnxsqueeze.report.types import ActivationRow, Distribution, FrozenRow, WidthRow
+from onnxsqueeze.report.types import (
+    ActivationRow,
+    Distribution,
+    FrozenRow,
+    ScalingRow,
+    WidthRow,
+)
 
 DRAWN = 12
 """Tensors whose distributions are drawn: weights the largest, activations the most clipped."""
@@ -68,6 +75,20 @@ def width_rows(plan: Plan) -> Iterator[WidthRow]:
     """Yield how many channels, neurons or heads each group kept."""
     for name, choice in plan.units.items():
         yield WidthRow(name=name, kept=len(choice.kept), count=choice.count, reason=choice.reason)
+
+
+def scaling_rows(plan: Plan) -> Iterator[ScalingRow]:
+    """Yield by which factors the entries of each scaled axis are divided."""
+    for name, choice in plan.scalings.items():
+        factors = from_steps(choice.steps)
+        yield ScalingRow(
+            name=name,
+            entries=len(choice.steps),
+            low=float(factors.min()),
+            high=float(factors.max()),
+            inserted=choice.inserted,
+            reason=choice.reason,
+        )
 
 
 def frozen_rows(model: ir.Model, facts: Facts) -> Iterator[FrozenRow]:

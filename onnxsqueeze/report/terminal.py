@@ -132,7 +132,7 @@ def _placement(placement: Placement) -> str:
         share = f", {fmt.percent(shares[provider])} of the time" if provider in shares else ""
         names = ""
         if len(placement.providers) > 1:
-            most = sorted(nodes, key=lambda name: -nodes[name])
+            most = [fmt.middle(n, _NAME_WIDTH) for n in sorted(nodes, key=lambda n: -nodes[n])]
             more = [f"{len(most) - _SUBJECTS} more"] if len(most) > _SUBJECTS else []
             names = f" ({', '.join([*most[:_SUBJECTS], *more])})"
         parts.append(f"{provider}: {fmt.plural(sum(nodes.values()), 'node')}{names}{share}")
@@ -157,6 +157,8 @@ def _forms(report: Report) -> Table | None:
         table.add_row(group.form, str(group.count), fmt.size(group.bytes_before), after)
     if report.activations:
         table.add_row("activations on 8-bit grids", str(len(report.activations)), "", "")
+    if report.scalings:
+        table.add_row("axes scaled before rounding", str(len(report.scalings)), "", "")
     return table
 
 
@@ -192,7 +194,7 @@ def _weights(report: Report) -> Table | None:
 def _with_names(rows: Sequence[WeightRow]) -> Iterator[tuple[WeightRow, tuple[Text, Text]]]:
     names = fmt.distinct((fmt.plain(row.name) for row in rows), _NAME_WIDTH)
     for row, name in zip(rows, names, strict=True):
-        yield row, (Text(name), Text(fmt.plain(row.operator)))
+        yield row, (Text(name), Text(fmt.middle(fmt.plain(row.operator), _NAME_WIDTH)))
 
 
 def _left_alone(report: Report) -> Table | None:
@@ -200,11 +202,14 @@ def _left_alone(report: Report) -> Table | None:
     if not reasons:
         return None
     table = new_table("Left alone", ">count", "reason", "what")
-    for reason, subjects in reasons:
+    for reason, subjects in reasons[:_ROWS]:
         names = [fmt.middle(fmt.plain(name), 26) for name in subjects[:_SUBJECTS]]
         more = [f"and {len(subjects) - _SUBJECTS} more"] if len(subjects) > _SUBJECTS else []
         what = Text("\n".join(names + more))
         table.add_row(str(len(subjects)), Text(fmt.plain(reason)), what)
+    if rest := reasons[_ROWS:]:
+        count = str(sum(len(subjects) for _, subjects in rest))
+        table.add_row(count, fmt.plural(len(rest), "more reason"), "see the report")
     return table
 
 

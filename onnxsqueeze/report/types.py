@@ -89,6 +89,20 @@ class WidthRow(Data):
     reason: str
 
 
+class ScalingRow(Data):
+    """One axis whose entries are divided by ``low`` to ``high``; what reads it is multiplied.
+
+    ``inserted`` tells that a product of its own divides; otherwise constants that are there do.
+    """
+
+    name: str
+    entries: int
+    low: float
+    high: float
+    inserted: bool
+    reason: str
+
+
 class FrozenRow(Data):
     """Axes of a weight that cannot be cut, and why."""
 
@@ -126,6 +140,7 @@ class Report(Data):
     weights: tuple[WeightRow, ...]
     activations: tuple[ActivationRow, ...]
     widths: tuple[WidthRow, ...] = ()
+    scalings: tuple[ScalingRow, ...] = ()
     frozen: tuple[FrozenRow, ...] = ()
     left_alone: tuple[LeftAlone, ...]
     changes: tuple[Change, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from pathlib import Path
 
@@ -24,6 +25,15 @@ def _cut(place: Place) -> None:
     place.model.write_bytes(content[: len(content) // 2])
 
 
+def _zipped(place: Place) -> None:
+    place.model.write_bytes(gzip.compress(place.model.read_bytes()))
+
+
+def _other_format(place: Place) -> None:
+    """The head of a TensorFlow Lite file."""
+    place.model.write_bytes(b"\x1c\0\0\0TFL3" + bytes(200))
+
+
 def _changed(place: Place, change: str) -> None:
     model = onnx.load(place.model)
     if change == "no outputs":
@@ -36,6 +46,11 @@ def _changed(place: Place, change: str) -> None:
         model.opset_import[0].version = 999
     elif change == "unknown value":
         model.graph.node[1].input[0] = "nowhere"
+    elif change == "input twice":
+        model.graph.input.append(model.graph.input[0])
+    elif change == "input of a sequence":
+        made = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
+        model.graph.input.append(made)
     elif change == "short weight":
         model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:-4]
     place.model.write_bytes(model.SerializeToString())
@@ -107,6 +122,10 @@ CASES = [
     Case("model is a folder", 3, r"model\.onnx is a folder", _folder),
     Case("model empty", 3, r"is empty", lambda place: place.model.write_bytes(b"")),
     Case("model is text", 3, r"text file", lambda place: place.model.write_text("hello\n" * 9)),
+    Case("model compressed with gzip", 3, "not an ONNX model", _zipped),
+    Case("model of another format", 3, "not an ONNX model", _other_format),
+    _case("input twice", "'x' is defined twice"),
+    _case("input of a sequence", "only tensors can be fed"),
     Case("model cut short", 3, r"cut short at \d+ bytes", _cut),
     _case("no outputs", "graph without outputs"),
     _case("no graph", "holds no graph"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,32 @@ SIZE = ("--data", "data.npz", "--max-drop", "5%", "--objective", "size")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.chdir(tmp_path)
     return network(tmp_path)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A folder where ``compressed()`` ended well, and what it printed; only to be copied."""
+
+    folder: Path
+    shown: str
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder, shown = tmp_path_factory.mktemp("finished"), io.StringIO()
+    network(folder)
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(shown):
+        patched.chdir(folder)
+        assert compressed() == 0
+    return Finished(folder, shown.getvalue())
+
+
+@pytest.fixture
+def done(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place where ``compressed()`` has ended well."""
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return Place(tmp_path)
 
 
 def compressed(*options: str, output: str = "out/small.onnx") -> int:
@@ -68,20 +98,19 @@ def test_compress_writes_model_plan_and_reports(
 @pytest.mark.usefixtures("place")
 def test_quiet_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert compressed("--quiet") == 0
-    assert run("measure", "model.onnx", *SIZE[:2], "--quiet", "--objective", "size") == 0
-    assert run("plan", "model.onnx", *SIZE, "--quiet") == 0
-    plan = "model.squeeze/plan.json"
-    applied = ("apply", "model.onnx", plan, "-o", "out/b.onnx", *SIZE[:2], "--quiet")
-    assert run(*applied) == 0
+    same = ("--run", "out/small.squeeze", "--quiet")
+    assert run("measure", "model.onnx", *SIZE[:2], "--objective", "size", *same) == 0
+    assert run("plan", "model.onnx", *SIZE, *same) == 0
+    plan = "out/small.squeeze/plan.json"
+    assert run("apply", "model.onnx", plan, "-o", "out/b.onnx", *SIZE[:2], *same) == 0
     assert run("validate", "model.onnx", "out/b.onnx", *SIZE[:4], "--quiet") == 0
     assert run("inspect", "model.onnx", "--quiet") == 0
     assert capfd.readouterr() == ("", "")
 
 
 def test_stages_one_by_one_give_the_bytes_of_compress(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    done: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert compressed("--quiet") == 0
     run_folder = ("--run", "stages")
     measured = ("measure", "model.onnx", *SIZE[:2], "--objective", "size", "--json")
     assert run(*measured, *run_folder) == 0
@@ -99,7 +128,7 @@ def test_stages_one_by_one_give_the_bytes_of_compress(
     report = printed_json(capsys)
     assert report["verdict"] == "none"
     assert report["files"] == {"model": "out/staged.onnx"}
-    digests = place.digests()
+    digests = done.digests()
     assert digests["out/staged.onnx"] == digests["out/small.onnx"]
     assert digests["stages/plan.json"] == digests["out/small.squeeze/plan.json"]
 
@@ -147,10 +176,9 @@ def test_validate_of_a_model_against_itself_finds_no_difference(
 
 
 def test_validate_with_a_result_over_the_budget_is_exit_9(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    done: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert compressed("--quiet") == 0
-    page = place.folder / "page.html"
+    page = done.folder / "page.html"
     options = (*SIZE[:2], "--max-drop", "0", "--html", "page.html")
     assert run("validate", "model.onnx", "out/small.onnx", *options, "--json") == 9
     assert printed_json(capsys)["verdict"] == "not met"
@@ -182,15 +210,13 @@ def test_inspect_tells_what_the_model_is(place: Place, capsys: pytest.CaptureFix
 
 
 def test_report_shows_again_what_was_written(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    done: Place, finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert compressed() == 0
-    shown = capsys.readouterr().out
     assert run("report", "out/small.squeeze", "--html", "again.html") == 0
-    assert capsys.readouterr().out == shown
-    assert "drop" in shown
-    folder = place.folder / "out" / "small.squeeze"
-    assert (place.folder / "again.html").read_bytes() == (folder / "report.html").read_bytes()
+    assert capsys.readouterr().out == finished.shown
+    assert "drop" in finished.shown
+    folder = done.folder / "out" / "small.squeeze"
+    assert (done.folder / "again.html").read_bytes() == (folder / "report.html").read_bytes()
     assert run("report", "out/small.squeeze/report.json", "--json") == 0
     assert printed_json(capsys) == json.loads((folder / "report.json").read_text("utf-8"))
 

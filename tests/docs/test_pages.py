@@ -13,8 +13,10 @@ from pathlib import Path
 import click
 import pytest
 
+import onnxsqueeze
 from onnxsqueeze import errors
 from onnxsqueeze.cli.commands import group
+from onnxsqueeze.config import WIDTHS
 from tests.docs.blocks import PAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +59,7 @@ def test_every_option_is_on_its_page() -> None:
         for one in command.params:
             if isinstance(one, click.Option):
                 assert f"`{one.opts[-1]}`" in section, (name, one.opts)
+                assert one.help, f"{one.opts[-1]} of {name} is not explained"
 
 
 def test_every_exit_code_is_on_its_page() -> None:
@@ -64,6 +67,25 @@ def test_every_exit_code_is_on_its_page() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     kinds = errors.SqueezeError.__subclasses__()
     assert codes == {0, 1, 2, 70, 130, *(kind.exit_code for kind in kinds)}
+
+
+def test_every_public_name_is_on_the_page_of_python() -> None:
+    page = (PAGES / "api.md").read_text("utf-8")
+    named = set(re.findall(r"^::: onnxsqueeze\.(\w+)$", page, re.MULTILINE))
+    told = {name for name in onnxsqueeze.__all__ if hasattr(errors, name)} | {"__version__"}
+    assert named - {"errors"} == set(onnxsqueeze.__all__) - told
+
+
+def test_figures_of_forms_are_in_their_place_and_grow_with_the_bits() -> None:
+    assert generated.FIGURES_HERE in (PAGES / "forms.md").read_text("utf-8")
+    line = re.compile(r"^\| (\w+)(?: bits)? \| ([\d,]+) \|.* (\S+) dB \|$", re.MULTILINE)
+    rows = line.findall(generated.figures())
+    sizes = [int(size.replace(",", "")) for _, size, _ in rows]
+    names = ["float16", *(str(bits) for bits in sorted(WIDTHS, reverse=True) if bits < 16)]
+    assert [name for name, *_ in rows] == names
+    assert sizes == sorted(set(sizes), reverse=True)
+    decibels = [float(kept) for *_, kept in rows[1:]]
+    assert decibels == sorted(set(decibels), reverse=True)
 
 
 def test_pages_link_to_pages_that_exist() -> None:

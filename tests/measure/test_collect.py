@@ -189,3 +189,14 @@ def test_what_integer_kernels_read_and_write_is_watched():
     tensors, moments = watched(one.model, shapes)
     assert {"x", "r"} <= set(tensors) <= set(shapes)
     assert moments == {"x": (-1, 2), "r": (-1, 2)}
+
+
+def test_some_channels_of_a_large_weight_tell_what_scales_of_columns_save(tmp_path, monkeypatch):
+    v = random(32, 8, seed=3)
+    v[::8] *= 50
+    monkeypatch.setattr(module, "GAIN_ELEMENTS", 4 * 32)
+    facts = collect(subject(model=made(TEXT, v=v)), Store(tmp_path), with_integers=False)
+    gains = {row.name: row.column_gain for row in facts.weights}
+    importance = np.diag(facts.grams["v"].matrix[0])
+    some = np.ascontiguousarray(v.T[::2])
+    assert gains["v"] == column_scale(some, TRIED_BITS, None, importance)[1]

@@ -87,17 +87,34 @@ def test_copies_go_without_loss(
     assert lost(model, again.model, shape) < EXACT
 
 
+@pytest.mark.parametrize("most", [53, 60])  # 6 · 9 features, which are left, are over it or not
 def test_a_wide_kernel_is_repaired_by_one_map_for_all_places(
-    monkeypatch: pytest.MonkeyPatch,
+    most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prune_readers, "MOST_FEATURES", 50)
+    monkeypatch.setattr(prune_readers, "MOST_FEATURES", most)
     model, given = with_copies(CNN, 0), feeds(4, 3, 8, 8)
     assert readers(model)["v"].is_wide
-    monkeypatch.setattr(prune_readers, "MOST_FEATURES", 53)  # 6 · 9 features are over it, too
     found = parallel(model, CNN_UNITS, {"h": np.arange(6)}, given)
     assert lost(model, found.model, (4, 3, 8, 8)) < EXACT
     again = sequential(model, found, CNN_UNITS, {"h": np.arange(6)}, SliceCut(CNN_UNITS), given)
     assert lost(model, again.model, (4, 3, 8, 8)) < EXACT
+
+
+def test_windows_of_a_wide_kernel_repair_more_than_one_map_for_all_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prune_readers, "MOST_FEATURES", 60)
+    model, given, kept = made(CNN), feeds(16, 3, 8, 8), {"h": np.arange(6)}
+    start = parallel(model, CNN_UNITS, kept, given)
+    again = sequential(model, start, CNN_UNITS, kept, SliceCut(CNN_UNITS), given)
+    assert [one.weight for one in again.repairs] == ["v"]
+    assert again.repairs[0].gain < 1
+    # Of 10,240 windows; a map for all places is one of the weights that are fitted to.
+    at_once, in_windows = (lost(model, one.model, (100, 3, 8, 8)) for one in (start, again))
+    assert in_windows < at_once
+    monkeypatch.undo()
+    exact = parallel(model, CNN_UNITS, kept, given)  # by the Gram matrix of whole windows
+    assert in_windows == pytest.approx(lost(model, exact.model, (100, 3, 8, 8)), rel=0.05)
 
 
 def test_a_constant_unit_goes_into_the_bias() -> None:

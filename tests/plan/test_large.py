@@ -37,7 +37,7 @@ def test_what_a_kernel_reads_in_blocks_has_them_and_others_are_stored() -> None:
     plan = large_plan(facts(weight("a"), weight("b")), Target(), LIMITS, blocks("a"))
 
     assert (plan.weights["a"].form, plan.weights["a"].bits) == ("blockwise", 4)
-    assert plan.weights["a"].block == 64
+    assert plan.weights["a"].block == 32
     assert (plan.weights["b"].form, plan.weights["b"].bits) == ("stored", 4)
 
 
@@ -81,3 +81,30 @@ def test_those_that_lose_most_per_value_come_first() -> None:
     assert ranked(known, LIMITS, blocks("small", "large", "bad")) == ("bad", "small", "large")
     assert ranked(known, Limits(bits=(4,)), blocks("small", "large", "bad")) == ()
     assert ranked(known, LIMITS, blocks("bad")) == ("bad",)
+
+
+def test_small_tables_stay_float_and_are_not_made_milder() -> None:
+    table, positions = (
+        weight(name, operator="Gather", role="lookup", shape=shape, axis=0)
+        for name, shape in (("table", (1000, 64)), ("positions", (2, 64)))
+    )
+    known = facts(table, positions)
+
+    plan = large_plan(known, Target(), LIMITS, blocks("table", "positions"))
+
+    assert [(one.form, one.bits) for one in plan.weights.values()] == [
+        ("blockwise", 4),
+        ("float", 32),
+    ]
+    assert ranked(known, LIMITS, blocks("table", "positions")) == ("table",)
+
+
+def test_blocks_are_larger_where_latency_is_all() -> None:
+    known, able = facts(weight("a")), Blocks({"a": 1}, {"a": 1024})
+
+    sizes = [
+        large_plan(known, Target(objective=objective), LIMITS, able).weights["a"].block
+        for objective in ("size", "balanced", "latency")
+    ]
+
+    assert sizes == [32, 32, 128]

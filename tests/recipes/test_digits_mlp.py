@@ -17,7 +17,7 @@ def test_recipe_prunes_quantizes_and_compares(tmp_path: Path) -> None:
     for name in ("torch", "sklearn"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"needs {name}: pip install 'onnxsqueeze[models]'")
-    command = [sys.executable, RECIPE, "--epochs", "10", "--out", tmp_path / "mlp"]
+    command = [sys.executable, RECIPE, "--epochs", "3", "--out", tmp_path / "mlp"]
     done = subprocess.run(
         [*command, "--ways", *WAYS], capture_output=True, text=True, check=False, cwd=tmp_path
     )

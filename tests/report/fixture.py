@@ -25,11 +25,14 @@ from onnxsqueeze.report.types import (
     LeftAlone,
     ModelSummary,
     Report,
+    ScalingRow,
     WeightRow,
     WidthRow,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
+LONG = "<b>" + "encoder_layer_attention_output_dense_" * 5 + HOSTILE
+"""Over 200 characters without a place to break, with markup."""
 
 MACHINE = Machine(
     processor="AMD EPYC 7B12",
@@ -131,11 +134,72 @@ def full():
             WidthRow(name="stem.channels", kept=24, count=32, reason="least error after repair"),
             WidthRow(name="head.neurons", kept=96, count=256, reason="least error after repair"),
         ),
+        scalings=(
+            ScalingRow(
+                name="stem.normed",
+                entries=64,
+                low=0.25,
+                high=8.0,
+                inserted=False,
+                reason="by activations: 4.2 dB less error of what reads it",
+            ),
+            ScalingRow(
+                name="head.gelu",
+                entries=128,
+                low=0.5,
+                high=2.0,
+                inserted=True,
+                reason="by ranges: 1.1 dB less error of what reads it",
+            ),
+        ),
         frozen=(
             FrozenRow(weight="stem.weight", axes=(1, 2), reason="it is an input of the model"),
             FrozenRow(weight="head.weight", axes=(0,), reason="it is an output of the model"),
         ),
         validation=validation(placements=(placed(),), memory=(memory,)),
+    )
+
+
+def sized(count, name="tensor"):
+    """Return a full report of a model with so many weights, all of whose names begin alike."""
+    report, names = full(), [f"{name}{k}" for k in range(count)]
+    shown = report.validation
+
+    def rows(row, field, **more):
+        return tuple(row.model_copy(update={field: one, "reason": one, **more}) for one in names)
+
+    def placements(placed):
+        many = {provider: dict.fromkeys(names[:30], 1) for provider in placed.providers}
+        return placed.model_copy(update={"providers": many})
+
+    drawn = tuple(
+        row.model_copy(update={"name": one, "node": one, "operator": names[0], "reason": one})
+        for one, row in zip(names, weights(24) * (count // 24 + 1), strict=False)
+    )
+    (fidelity, _), (where,) = shown.fidelity, shown.placements
+    return report.model_copy(
+        update={
+            "headline": names[0],
+            "original": summary(names[0], operators=dict.fromkeys(names[:30], 1)),
+            "weights": drawn,
+            "activations": rows(report.activations[0], "name"),
+            "widths": rows(report.widths[0], "name"),
+            "scalings": rows(report.scalings[0], "name"),
+            "frozen": rows(report.frozen[0], "weight"),
+            "left_alone": rows(report.left_alone[0], "subject"),
+            "changes": tuple(
+                report.changes[0].model_copy(update={"subject": one, "before": one, "after": one})
+                for one in names
+            ),
+            "files": {"model": names[0]},
+            "validation": shown.model_copy(
+                update={
+                    "fidelity": (fidelity.model_copy(update={"metric": names[0]}),),
+                    "coverage": (shown.coverage[1].model_copy(update={"missing": tuple(names)}),),
+                    "placements": (where.model_copy(update={"result": placements(where.result)}),),
+                }
+            ),
+        }
     )
 
 

@@ -91,6 +91,8 @@ def many_points():
 
 PAGES = {
     "full": lambda: render(fixture.full()),
+    "one weight, long hostile names": lambda: render(fixture.sized(1, fixture.LONG)),
+    "1000 weights": lambda: render(fixture.sized(1000)),
     "inspect": lambda: render(fixture.inspect()),
     "bare": lambda: render(fixture.bare()),
     "frontier": lambda: frontier.render(many_points()),

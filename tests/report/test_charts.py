@@ -5,6 +5,7 @@ import re
 import pytest
 
 from onnxsqueeze.report.charts import charts, ranges, spreads
+from onnxsqueeze.report.figures import log_axis
 from tests.report import fixture
 
 
@@ -123,10 +124,28 @@ def test_full_report_has_charts_of_widths_kernels_and_providers():
     ]
 
 
-def test_kept_widths_stand_beside_the_original_ones():
+def test_kept_widths_stand_beside_the_original_ones_those_that_lost_most_first():
     before, kept = drawn(fixture.full())["widths"].figure["data"]
 
-    assert (before["x"], kept["x"]) == ([32.0, 256.0], [24.0, 96.0])
+    assert (before["x"], kept["x"]) == ([256.0, 32.0], [96.0, 24.0])
+
+
+def test_charts_of_many_weights_are_no_higher_than_a_screen():
+    report = fixture.sized(1000)
+    found = [*charts(report), *spreads(report), *ranges(report)]
+
+    assert len(found) == len([*drawn(fixture.full())]) + 6 + 6
+    assert max(chart.height for chart in found) <= 1000
+    assert drawn(report)["widths"].note == "The 20 that lost most; 980 more are in the table."
+
+
+@pytest.mark.parametrize("values", [[3.0], [1.3e-7, 1.4e-7], [0.6, 0.9], [1e-5, 30.0]])
+def test_logarithmic_axis_has_marks_around_all_values(values):
+    found = log_axis("a test", values)
+    low, high = (10**end for end in found["range"])
+
+    assert low < min(values) <= max(values) < high
+    assert any(low <= tick <= high for tick in found["tickvals"])
 
 
 def test_kernels_are_of_both_files_the_slowest_first_over_all_providers():

@@ -182,18 +182,37 @@ def test_inspect_shows_no_result():
         assert absent not in found.text
 
 
-def test_full_report_shows_widths_frozen_axes_and_memory():
+def test_full_report_shows_widths_scaled_and_frozen_axes_and_memory():
     found = page(fixture.full())
 
     for expected in (
         "Kept widths",
         "stem.channels 24 32 least error after repair",
+        "2 axes are scaled before rounding.",
+        "stem.normed 64 0.250 8.00 constants that are there by activations: 4.2 dB less error",
+        "head.gelu 128 0.500 2.00 a product of its own by ranges: 1.1 dB less error",
         "stem.weight 1, 2 it is an input of the model",
         "Memory of a fresh process",
         "cpu 40.0 MB 40.0 MB 90.0 MB 90.0 MB",
         "Grid from −1.50 to 6.25; seen from −1.62 to 9.50; least squares",
     ):
         assert expected in found.text
+
+
+def test_python_is_told_and_not_asked_of_pip():
+    versions = {"onnxruntime": "1.32.0", "python": "3.11.7"}
+    machine = fixture.MACHINE.model_copy(update={"versions": versions})
+    text = page(fixture.compress(machine=machine)).text
+
+    assert '# Python 3.11.7 pip install "onnxsqueeze==0.1.0" "onnxruntime==1.32.0" onnx' in text
+
+
+def test_many_reasons_are_counted_not_all_told_in_the_story():
+    text = page(fixture.sized(1000)).text
+    told = text[text.index("What was done, and why") : text.index("Charts need JavaScript")]
+
+    assert "1000 axes are scaled before rounding. tensor0 tensor1 tensor2 997 more reasons" in told
+    assert "Left alone: 1000 places. tensor0 tensor1 tensor2 997 more reasons" in told
 
 
 def test_metric_is_good_only_where_its_pessimistic_end_keeps_to_the_budget():

@@ -13,6 +13,7 @@ from onnxsqueeze.report.rows import (
     activation_rows,
     distribution_of,
     frozen_rows,
+    scaling_rows,
     width_rows,
 )
 from tests.models import read
@@ -88,6 +89,23 @@ def test_widths_are_those_of_the_plan():
     (row,) = width_rows(Plan(model_sha256="0", weights={}, units=units))
 
     assert (row.name, row.kept, row.count, row.reason) == ("a", 3, 8, "least error")
+
+
+def test_scaled_axes_are_told_by_their_factors():
+    scalings = {
+        "a": ScalingChoice(steps=(-8, 0, 16), reason="by ranges"),
+        "b": ScalingChoice(steps=(8,), inserted=True, reason="by activations"),
+    }
+    a, b = scaling_rows(Plan(model_sha256="0", weights={}, scalings=scalings))
+
+    assert (a.name, a.entries, a.low, a.high, a.inserted) == ("a", 3, 0.5, 4.0, False)
+    assert (b.entries, b.low, b.high, b.inserted, b.reason) == (
+        1,
+        2.0,
+        2.0,
+        True,
+        "by activations",
+    )
 
 
 def test_frozen_axes_are_told_with_their_reason(tmp_path):

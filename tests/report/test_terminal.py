@@ -146,3 +146,13 @@ def test_metric_is_told_once_unless_the_graph_as_written_differs():
     assert told(default, same).count("metric, cpu") == 1
     assert "as written" not in told(default, same)
     assert "as written drop 20.0% with graph optimization off" in told(default, apart)
+
+
+@pytest.mark.parametrize("name", ["w", fixture.LONG])
+def test_a_thousand_weights_are_told_on_a_few_screens(name):
+    text = shown(fixture.sized(1000, name))
+
+    assert len(text.splitlines()) < 200
+    assert max(map(len, text.splitlines())) <= 80
+    assert "988 988 more reasons see the report" in words(text)
+    assert "axes scaled before rounding 1000" in words(text)

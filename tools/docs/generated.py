@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
+import numpy as np
 
 from onnxsqueeze import cli, errors
 from onnxsqueeze.cli.commands import group
+from onnxsqueeze.config import WIDTHS
+from onnxsqueeze.numerics.error import sqnr_db
+from onnxsqueeze.numerics.grid import from_grid, mse_scale, to_grid
+from onnxsqueeze.report import fmt
 
 
 def options_page() -> str:
@@ -78,6 +83,32 @@ def exit_codes_page() -> str:
         "| --- | --- |",
     ]
     return "\n".join([*head, *rows, ""])
+
+
+FIGURES_HERE = "<!-- figures -->"
+"""What stands in a page where the figures of the forms go."""
+_SIDE = 256
+
+
+def figures() -> str:
+    """Return what each stored width takes and keeps, of normally distributed weights."""
+    rows = np.random.default_rng(0).standard_normal((_SIDE, _SIDE)).astype(np.float32)
+    half = rows.astype(np.float16)
+    found = [("float32", 4 * rows.size, None), ("float16", 2 * rows.size, sqnr_db(rows, half))]
+    for bits in sorted((width for width in WIDTHS if width < 16), reverse=True):
+        scale = mse_scale(rows, bits)
+        kept = from_grid(to_grid(rows, scale, bits), scale)
+        size_bytes = rows.size * bits // 8 + 2 * _SIDE  # and a float16 scale per row
+        found.append((f"{bits} bits", size_bytes, sqnr_db(rows, kept)))
+    head = (
+        f"A matrix of {_SIDE} × {_SIDE} normally distributed weights, rounded to the nearest with "
+        "a scale per row, as it is when this page is built:"
+    )
+    lines = [head, "", "| stored in | bytes | | signal to noise |", "| --- | ---: | --- | ---: |"]
+    for name, size_bytes, kept_db in found:
+        bar = "█" * round(24 * size_bytes / found[0][1])
+        lines.append(f"| {name} | {size_bytes:,} | {bar} | {fmt.decibel(kept_db)} |")
+    return "\n".join(lines)
 
 
 PAGES = {"options.md": options_page, "exit-codes.md": exit_codes_page}

@@ -13,6 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import generated
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    return markdown.replace(generated.FIGURES_HERE, generated.figures())
+
+
 def on_files(files: Files, config: Any) -> Files:
     for name, page in generated.PAGES.items():
         files.append(File.generated(config, name, content=page()))
