@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import onnx_ir as ir
 
@@ -27,7 +28,7 @@ from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.report.build import Story
 from onnxsqueeze.runtime.memory import release
-from onnxsqueeze.search import GIVEN_BACK, Search, Trial, trials
+from onnxsqueeze.search import GIVEN_BACK, Search, trials
 from onnxsqueeze.search.large import holds_budget, large_plans
 from onnxsqueeze.search.trial import LARGE_FILE
 
@@ -36,6 +37,9 @@ CLEARLY_FASTER = 1.03
 
 BALANCED_SHARE = 0.3
 """For ``balanced``, a file with integer kernels must stay under this part of the original."""
+
+
+Sought = TypeVar("Sought")
 
 
 @dataclass
@@ -107,13 +111,14 @@ class Workshop:
                 return self._unchanged(tuple(notes))
             mildness = max(levels) + GIVEN_BACK
 
-    def _next(self, found: Iterator[Trial]) -> Trial | None:
+    def _next(self, found: Iterator[Sought]) -> Sought | None:
         with self.clock.stage("search"):
             return next(found, None)
 
     def _large(self, notes: list[str]) -> Outcome:
         """Return the first plan's file that keeps to the budget; each costs minutes."""
-        for plan in large_plans(self.search, self.progress):
+        plans = large_plans(self.search, self.progress)
+        while (plan := self._next(plans)) is not None:
             holds = holds_budget(self.search)
             made = self._made(plan, notes, holds=holds)
             if made is not None:
