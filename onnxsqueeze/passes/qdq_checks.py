@@ -40,7 +40,7 @@ def planned_candidates(
     """
     wanted = {name: choice for name, choice in plan.weights.items() if choice.form == form}
     there = model.graph.initializers
-    absent = sorted(n for n in wanted if n not in there and f"{n}.int" not in there)
+    absent = sorted(n for n in wanted if n not in there and f"{n}.scale" not in there)
     if absent:
         raise PlanError(
             f"the plan makes integers of {len(absent)} weight(s) that the model lacks: "

@@ -14,8 +14,8 @@ from onnxsqueeze.numerics.blocks import SIZES
 
 MASKED_WIDTHS = (4, 8)
 """Widths of codes that can stand behind a bit mask."""
-CODE_BITS = (5, 6, 7, 8)
-"""Widths of codes that integer kernels of 8 bits read."""
+CODE_BITS = (3, 4, 5, 6, 7, 8)
+"""Widths of codes that integer kernels of 8 bits read; two bits would need negative scales."""
 IntegerForm = Literal["qdq", "dynamic", "blockwise"]
 INTEGER_FORMS: tuple[IntegerForm, ...] = ("qdq", "dynamic", "blockwise")
 """Forms of weights that integer kernels read."""
@@ -41,7 +41,7 @@ class WeightChoice(_Data):
             activations on grids that each run takes from its own values; ``blockwise`` as
             integers with a scale per block, which a kernel multiplies by as they are, or, in a
             table, makes floats of in the rows that are looked up.
-        bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 5 to 8 for ``qdq`` and
+        bits: Bits per stored value: 32 for ``float``, 16 for ``float16``, 3 to 8 for ``qdq`` and
             ``dynamic``, whose kernels read 8: narrower codes are widened when the model loads (in
             a ``portable`` plan they are stored in 8); 4 or 8 for ``blockwise``.
         codes: Type of the codes that an integer kernel reads: ``uint8`` around 128, exact

@@ -289,8 +289,8 @@ def with_weight(plan, **fields):
 
 
 REFUSALS = {
-    r"keeps weight 'wk' in 4 bits, axis 1, .*form 'dynamic' needs 5 to 8 bits, axis 1, no block": (
-        lambda plan: with_weight(plan, bits=4)
+    r"keeps weight 'wk' in 2 bits, axis 1, .*form 'dynamic' needs 3 to 8 bits, axis 1, no block": (
+        lambda plan: with_weight(plan, bits=2)
     ),
     r"keeps weight 'wk' in 8 bits, axis None, ": lambda plan: with_weight(plan, axis=None),
     r"rounds weight 'wk' with compensation, and no codes are given": (

@@ -368,8 +368,8 @@ REFUSALS = {
     r"range of tensor 'r' is \[-1.0, 1.0\], and what follows node 'n_a' limits it to ": (
         lambda plan: with_range(plan, "r", -1.0, 1.0)
     ),
-    r"keeps weight 'w' in 4 bits, axis 0, .* needs 5 to 8 bits, axis 0": (
-        lambda plan: with_weight(plan, bits=4)
+    r"keeps weight 'w' in 2 bits, axis 0, .* needs 3 to 8 bits, axis 0": (
+        lambda plan: with_weight(plan, bits=2)
     ),
     r"keeps weight 'w' in 8 bits, axis None, ": lambda plan: with_weight(plan, axis=None),
     r"rounds weight 'w' with compensation, and no codes are given": (

@@ -15,7 +15,7 @@ from tests.passes.test_insert_dynamic import plan_for as dynamic_plan
 from tests.passes.test_insert_qdq import plan_for
 from tests.passes.test_signed_weights import PRODUCTS, model_of
 
-WIDTHS = (5, 6, 7)
+WIDTHS = (3, 4, 5, 6, 7)
 
 
 def planned(kind, form, **changes):
@@ -56,7 +56,7 @@ def test_narrow_codes_run_in_the_same_kernels_as_wide_ones(kind, form, bits, cod
     np.testing.assert_array_equal(*results)
     count = model.graph.initializers["w"].const_value.size
     assert stored_bytes(wide) == count
-    planes = {5: (4, 1), 6: (4, 2), 7: (4, 2, 1)}[bits]
+    planes = {3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1)}[bits]
     assert stored_bytes(narrow) == sum(-(-count * width // 8) for width in planes)
 
 

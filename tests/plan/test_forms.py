@@ -165,12 +165,12 @@ def test_kernels_have_codes_of_the_widths_that_are_allowed():
     facts = weight(damage=0.5, column_gain=0.1, block_gain={32: 0.5}, zeros=50)
     found = kernel_forms(facts, Limits(bits=(2, 4, 5, 6, 16)), portable=False)
     assert [(one.form, one.bits, one.block, one.columns, one.masked) for one in found] == [
-        ("stored", bits, None, False, False) for bits in (5, 6, 8)
+        ("stored", bits, None, False, False) for bits in (4, 5, 6, 8)
     ]
     assert [one.size_bytes for one in found] == sorted(one.size_bytes for one in found)
     # The kernel has no more than 8 bits, so only what is lost beyond that counts.
     assert [one.damage for one in found] == pytest.approx(
-        [at_bits(0.5, bits) - at_bits(0.5, 8) for bits in (5, 6, 8)]
+        [at_bits(0.5, bits) - at_bits(0.5, 8) for bits in (4, 5, 6, 8)]
     )
 
 

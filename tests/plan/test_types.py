@@ -88,9 +88,9 @@ MALFORMED = {
     "stored in 32 bits": (
         with_weight(bits=32), "weights.w: Value error, form stored has 2 or 3 or 4 or 5 or 6"
     ),
-    "integers for a kernel in 4 bits": (
-        with_weight(form="qdq", bits=4),
-        "weights.w: Value error, form qdq has 5 or 6 or 7 or 8 bits, not 4",
+    "integers for a kernel in 2 bits": (
+        with_weight(form="qdq", bits=2),
+        "weights.w: Value error, form qdq has 3 or 4 or 5 or 6 or 7 or 8 bits, not 2",
     ),
     "a mask over 6 bits": (
         with_weight(bits=6, masked=True),
