@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from onnxsqueeze.config import Limits
@@ -78,9 +79,13 @@ def forms(
                 for block in _blocks(weight, bits)
                 for columns in {False, weight.column_gain < 1}
             ]
-    options.sort(key=lambda option: (option.damage, option.size_bytes))
+    return _without_larger(options)
+
+
+def _without_larger(options: Iterable[Form]) -> tuple[Form, ...]:
+    """Return the forms that are smaller than all that damage less, smallest first."""
     smaller: list[Form] = []
-    for option in options:  # from least to most damaging
+    for option in sorted(options, key=lambda option: (option.damage, option.size_bytes)):
         if not smaller or option.size_bytes < smaller[-1].size_bytes:
             smaller.append(option)
     return tuple(reversed(smaller))
@@ -101,7 +106,7 @@ def kernel_forms(weight: WeightFacts, limits: Limits, *, portable: bool) -> tupl
     if portable or not weight.damage or weight.not_finite:
         widths = {8}
     found = [_form(weight, "stored", bits, None) for bits in sorted(widths)]
-    return tuple(replace(one, damage=one.damage - found[-1].damage) for one in found)
+    return _without_larger(replace(one, damage=one.damage - found[-1].damage) for one in found)
 
 
 def _sparse_initializer(weight: WeightFacts) -> Form:

@@ -180,3 +180,8 @@ def test_kernels_have_codes_of_the_widths_that_are_allowed():
 def test_codes_have_eight_bits_where_nothing_is_known_or_nothing_folds(facts, portable):
     found = kernel_forms(weight(**{"damage": 0.5, **facts}), Limits(), portable=portable)
     assert [one.bits for one in found] == [8]
+
+
+def test_of_a_small_weight_the_nodes_cost_more_than_narrow_codes_save():
+    found = kernel_forms(weight(shape=(8, 8), damage=0.5), Limits(), portable=False)
+    assert [one.bits for one in found] == [4, 8]
