@@ -165,6 +165,28 @@ def test_progress_ends_at_its_total(
     assert told[-1][1] == told[-1][2]
 
 
+def noisy(value: float, high: float, low: float, **sqnr_db: float) -> Fidelity:
+    drop = Interval(value=value, low=low, high=high)
+    return fidelity(0.0).model_copy(update={"drop": drop, "sqnr_db": sqnr_db})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (noisy(0.01, 0.02, 0.0, a=10.0), noisy(0.04, 0.06, 0.03, a=90.0), True),  # apart
+        (noisy(0.04, 0.06, 0.03, a=90.0), noisy(0.01, 0.02, 0.0, a=10.0), False),
+        # One decision in 60 samples is luck; the noise is not.
+        (noisy(0.012, 0.04, 0.0, a=40.0), noisy(0.010, 0.03, 0.0, a=38.0), True),
+        (noisy(0.010, 0.03, 0.0, a=38.0), noisy(0.012, 0.04, 0.0, a=40.0), False),
+        (noisy(0.01, 0.03, 0.0, a=50.0, b=20.0), noisy(0.01, 0.03, 0.0, a=30.0, b=21.0), False),
+        (noisy(0.01, 0.03, 0.0), noisy(0.02, 0.04, 0.0), True),  # nothing else is known
+        (noisy(0.01, 0.03, 0.0, a=30.0), noisy(0.01, 0.03, 0.0, a=30.0), False),
+    ],
+)
+def test_what_loses_less(one: Fidelity, other: Fidelity, expected: bool) -> None:
+    assert search.trial.loses_less(one, other) is expected
+
+
 # With integer kernels.
 
 

@@ -11,7 +11,7 @@ from onnxsqueeze.passes.scale_axes import scale_axes
 from onnxsqueeze.plan.grids import GridEnds, all_grid_ends
 from onnxsqueeze.plan.types import INTEGER_FORMS, ActivationChoice, Plan, ScalingChoice
 from onnxsqueeze.progress import Progress, silent
-from onnxsqueeze.search.trial import Search, Trial, gained
+from onnxsqueeze.search.trial import Search, Trial, gained, loses_less
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def helpful(search: Search, plan: Plan, level: int, progress: Progress | None = 
     if not found.scalings:
         return found
     without, scaled = (search.trial(one, level, progress) for one in (plan, found.on(plan)))
-    return found if scaled.fidelity.drop.value < without.fidelity.drop.value else Evening()
+    return found if loses_less(scaled.fidelity, without.fidelity) else Evening()
 
 
 def evened(search: Search, found: Trial, progress: Progress | None = None) -> Trial:

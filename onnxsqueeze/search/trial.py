@@ -117,8 +117,20 @@ class Search:
 def gained(search: Search, found: Trial, plan: Plan, progress: Progress | None = None) -> Trial:
     """Return a plan's trial if it is within the budget and loses less than ``found``, or that."""
     trial = search.trial(plan, found.level, progress)
-    gains = trial.fidelity.drop.value < found.fidelity.drop.value
+    gains = loses_less(trial.fidelity, found.fidelity)
     return trial if gains and trial.is_within(search.budget) else found
+
+
+def loses_less(one: Fidelity, other: Fidelity) -> bool:
+    """Return whether the one keeps more: by the drop where the intervals lie apart.
+
+    Where they do not, what decides is the noise of the noisiest output: few samples count few
+    decisions, and two plans with as many differ by luck.
+    """
+    if one.drop.high < other.drop.low or other.drop.high < one.drop.low:
+        return one.drop.high < other.drop.low
+    noise = [min(each.sqnr_db.values(), default=0.0) for each in (one, other)]
+    return noise[0] > noise[1] or (noise[0] == noise[1] and one.drop.value < other.drop.value)
 
 
 def most_within(
