@@ -39,6 +39,9 @@ class Grams(Mapping[str, Gram]):
         place = self._fact.values["weights"][name]
         return Gram(np.asarray(self._fact.arrays[place["array"]]), int(place["rows"]))
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._fact.values["weights"]  # without reading it
+
     def __iter__(self) -> Any:
         return iter(self._fact.values["weights"])
 
@@ -65,6 +68,9 @@ class SpreadGrams(Mapping[str, Gram]):
     def __getitem__(self, name: str) -> Gram:
         fact = self._facts[name]
         return Gram(np.asarray(fact.arrays["matrix"]), int(fact.values["rows"]))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._facts
 
     def __iter__(self) -> Any:
         return iter(self._facts)
@@ -104,6 +110,9 @@ class Rescaled(Mapping[str, Gram]):
         factors = self._factors[name]
         pairs = zip(found.matrix, factors, strict=True)
         return Gram(np.stack([scaled_gram(matrix, one) for matrix, one in pairs]), found.rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._grams
 
     def __iter__(self) -> Any:
         return iter(self._grams)
