@@ -25,7 +25,7 @@ from onnxsqueeze.runtime.memory import release
 
 Array = npt.NDArray[Any]
 
-MEMORY_BYTES = 64 * 2**20
+MEMORY_BYTES = 256 * 2**20
 """Of one model's tensors between two steps; what goes beyond is kept in files."""
 
 

@@ -10,6 +10,7 @@ from onnxsqueeze.analysis.grids import Candidate
 from onnxsqueeze.facts.op_latency import KERNEL_FORMS, KernelForm
 from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress, silent
+from onnxsqueeze.search.cutting import affordable_stages
 from onnxsqueeze.search.kernels import Base, base
 from onnxsqueeze.search.refined import better, lowest, sequential
 from onnxsqueeze.search.scalings import helpful
@@ -94,9 +95,11 @@ def _most_beside(search: Search, stored: Trial, found: Base, tell: Progress) -> 
 def _again(search: Search, found: Trial, tell: Progress) -> Trial:
     """Return the trial rounded in the graph's order where that is better, and worth a try.
 
-    With grids of each run it never was: on MiniLM it took minutes and lost 3 dB.
+    With grids of each run it never was: on MiniLM it lost 3 dB. Where a walk through the model
+    with all samples takes minutes, it is not tried.
     """
-    if any(one.form == "dynamic" for one in found.plan.weights.values()):
+    is_dynamic = any(one.form == "dynamic" for one in found.plan.weights.values())
+    if is_dynamic or not affordable_stages(search):
         return found
     return better(search, found, tell)
 
