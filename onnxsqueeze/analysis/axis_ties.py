@@ -36,10 +36,12 @@ def axis_ties(node: ir.Node, shapes: Mapping[str, Shape]) -> AxisTies:
         node: A node; without a row in the operator table it has no ties.
         shapes: Measured shapes by tensor.
     """
-    row, there = row_of(node), ports(node)
+    row, ties = row_of(node), AxisTies()
+    if row is None or row.ties is None:
+        return ties
+    there = ports(node)
     known = {port: shapes[str(v.name)] for port, v in there.items() if str(v.name) in shapes}
-    ties = AxisTies()
-    for tie in row.ties(node, known) if row is not None and row.ties is not None else ():
+    for tie in row.ties(node, known):
         if _is_identity(tie, known):
             ties.add((tie.a.name, tie.a.axis), (tie.b.name, tie.b.axis))
     return ties

@@ -22,7 +22,7 @@ import onnx_ir as ir
 from onnxsqueeze.analysis.axis_ties import AxisTies, Place, axis_ties
 from onnxsqueeze.graph import walk
 from onnxsqueeze.ops import row_of
-from onnxsqueeze.ops.row import Linear, Scaling, inputs, outputs
+from onnxsqueeze.ops.row import Linear, Scaling, has_schema, inputs, outputs
 
 Shape = tuple[int, ...]
 
@@ -177,6 +177,7 @@ class _Walk:
             raise _Obstacle(f"{value.name!r} is made by no node")
         if node in self.chosen:
             return
+        _check_known(node)
         ties, named, output = self._ties(node), inputs(node), _port(node, value)
         linear = _linear(node)
         if linear is not None:
@@ -235,6 +236,7 @@ class _Walk:
         """Let a reader take the factor back, or yield what becomes smaller with its input."""
         if node.graph is not self.graph:
             raise _Obstacle(f"a subgraph reads {value.name!r}")
+        _check_known(node)
         named = inputs(node)
         own = [port for port, one in named.items() if one is value]
         linear = _linear(node)
@@ -316,6 +318,11 @@ def _scaling(node: ir.Node) -> Scaling:
     if found is None:
         raise _Obstacle(f"{node.op_type} does not go with every scale")
     return found
+
+
+def _check_known(node: ir.Node) -> None:
+    if not has_schema(node):
+        raise _Obstacle(f"{node.op_type} of {node.domain} is not known here")
 
 
 def _port(node: ir.Node, value: ir.Value) -> str:

@@ -254,6 +254,17 @@ def _schema_ports(
     )
 
 
+def has_schema(node: ir.Node) -> bool:
+    """Return whether ONNX knows the node's operator: ONNX Runtime's own have no schema there.
+
+    Example:
+        >>> has_schema(ir.node("Add", [])), has_schema(ir.node("Gelu", [], domain="com.microsoft"))
+        (True, False)
+    """
+    found: bool = onnx.defs.has(node.op_type, domain=node.domain)
+    return found
+
+
 @dataclass(frozen=True)
 class TypedPort:
     """A port of a schema: the name of its type parameter, or its type, and what it may hold."""

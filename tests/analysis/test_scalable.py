@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
 import pytest
 
 from onnxsqueeze.analysis.scalable import NotScalable, Part, Scalable, scalable
@@ -200,3 +202,24 @@ def test_readers_in_a_subgraph_go_on_reading_what_they_read(tmp_path: Path) -> N
     (group,) = found
     assert group.obstacle
     assert group.readers == ("v",)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "h = MatMul (x, a)  k = com.microsoft.QuickGelu (h)  y = MatMul (k, b)",
+        "h = MatMul (x, a)  k = com.microsoft.QuickGelu (h)  s = Add (h, k)  y = MatMul (s, b)",
+    ],
+)
+def test_operators_without_a_schema_stand_in_the_way(nodes: str) -> None:
+    rng = np.random.default_rng(0)
+    values = {"a": rng.normal(size=(4, 6)), "b": rng.normal(size=(6, 3))}
+    model = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>\n'
+        f"g (float[2,4] x) => (float[2,3] y) {{ {nodes} }}",
+        initializers=[ir.tensor(v.astype(np.float32), name=n) for n, v in values.items()],
+    )
+    shapes = measured_shapes(model, {"x": np.ones((2, 4), np.float32)})
+    found, others = scalable(model, shapes)
+    said = [one.obstacle for one in found] + [one.reason for one in others]
+    assert any("QuickGelu of com.microsoft is not known here" in words for words in said)
