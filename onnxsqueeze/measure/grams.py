@@ -166,7 +166,7 @@ def exposing(model: ir.Model, tensors: Iterable[str]) -> Any:
 
 
 def with_exposed(made: Any, feed: Mapping[str, Array]) -> dict[str, Array]:
-    """Return a feed with the tensors that a session made by ``exposing`` makes of it."""
+    """Return a feed with what a session makes of it; without a session, the feed alone."""
     values = dict(feed)
     if made is not None:
         values |= ort.run(made, {one.name: feed[one.name] for one in made.get_inputs()})

@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.measure.grams import Samples, exposing
+from onnxsqueeze.measure.grams import Samples, exposing, with_exposed
 from onnxsqueeze.measure.prune_readers import Reader, bias, residual, rows_of_output
 from onnxsqueeze.measure.prune_rows import live
 from onnxsqueeze.measure.prune_sums import Sum, Sums
 from onnxsqueeze.numerics.pruning_refit import Inputs, Moments
-from onnxsqueeze.runtime import ort
 
 Array = npt.NDArray[Any]
 Tell = Callable[[int, int], None]
@@ -195,8 +194,5 @@ def _passes(readers: Sequence[Reader]) -> Iterator[list[Reader]]:
 
 def tensors(made: Any, feed: Tensors, mask: str | None) -> dict[str, Array]:
     """Return the tensors of one sample, at the places that count."""
-    values = dict(feed)
-    if made is not None:
-        values |= ort.run(made, {one.name: feed[one.name] for one in made.get_inputs()})
     chosen = None if mask is None else feed[mask]
-    return {name: live(value, chosen) for name, value in values.items()}
+    return {name: live(value, chosen) for name, value in with_exposed(made, feed).items()}

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from onnxsqueeze.data.spool import Spool, write_feed
 from onnxsqueeze.facts.grams import Gram
 from onnxsqueeze.graph.segment import segment
-from onnxsqueeze.measure.grams import ROWS_AT_ONCE, Job, Samples, drawn_rows
+from onnxsqueeze.measure.grams import ROWS_AT_ONCE, Job, Samples, drawn_rows, with_exposed
 from onnxsqueeze.measure.ranges import cores
 from onnxsqueeze.runtime import ort
 from onnxsqueeze.runtime.memory import release
@@ -104,10 +104,7 @@ class Stream:
         made = _session(model, self._start(0), [*tensors, *kept])
         spool, used, after = Spool(), 0, list[Mapping[str, Array] | Path]()
         for number in range(len(self)):
-            values = self._start(number)
-            if made is not None:
-                needed = [one.name for one in made.get_inputs()]
-                values |= ort.run(made, {name: values[name] for name in needed})
+            values = with_exposed(made, self._start(number))
             keep = {name: values[name] for name in kept}
             used += sum(array.nbytes for array in keep.values())
             if used <= MEMORY_BYTES:
