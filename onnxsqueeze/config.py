@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Width = Literal[2, 3, 4, 5, 6, 7, 8, 10, 12, 16]
+Width = Literal[2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32]
 WIDTHS: tuple[Width, ...] = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
 Calibration = Literal["auto", "density", "mse", "minmax", "average", "percentile", "entropy"]
@@ -128,7 +128,8 @@ class Limits(Settings):
     """What must not be done, or not beyond a limit.
 
     Attributes:
-        bits: Bit widths that weights may be stored with; 16 is float16, the others are integers.
+        bits: Bit widths that weights may be stored with; 16 is float16, and 32 leaves a weight as
+            it is; the others are integers.
         operator_bits: Those of weights that an operator reads, by the operator's name; they stand
             in place of ``bits``.
         keep: Regular expressions; an initializer or node whose whole name matches stays as it is.

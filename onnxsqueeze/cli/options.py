@@ -282,8 +282,8 @@ limit_options = _together(
         type=BitsType(),
         default=",".join(str(width) for width in WIDTHS),
         show_default=True,
-        help="Bit widths that weights may be stored with; 16 is float16. Conv=8,Gemm=4/8: those "
-        "of one operator's weights.",
+        help="Bit widths that weights may be stored with; 16 is float16, and 32 alone leaves them "
+        "as they are. Conv=8,Gemm=4/8: those of one operator's weights.",
     ),
     click.option(
         "--keep",

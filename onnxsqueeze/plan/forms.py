@@ -71,7 +71,7 @@ def forms(
     options, widths = [_form(weight, "float", 32, None)], limits.bits_of(weight.operator)
     if 16 in widths and weight.item_bytes > 2 and weight.largest <= FLOAT16_LARGEST:
         options.append(_form(weight, "float16", 16, None))
-    for bits in sorted({*widths} - {16}, reverse=True):
+    for bits in sorted({*widths} - {16, 32}, reverse=True):
         never_reached = weight.damage == 0 and NEVER_REACHED_BITS in widths
         if bits >= NEVER_REACHED_BITS or not never_reached:
             options += [

@@ -156,7 +156,7 @@ def _possible(
     if opset < INT4_OPSET:
         bits -= {width for width in bits if width < 16 and 4 in _plane_widths(width)}
     if portable:
-        bits &= {4, 8, 16}
+        bits &= {4, 8, 16, 32}
     if not has_data:
         bits = {width for width in bits if width >= 8} or bits
     return tuple(sorted(bits))

@@ -32,6 +32,7 @@ def limits(*arguments: str) -> Limits:
         ("Conv=8,Gemm=4", WIDTHS, {"Conv": (8,), "Gemm": (4,)}),
         ("8, 16, Conv=4/8", (8, 16), {"Conv": (4, 8)}),
         ("Conv=4,Conv=8", WIDTHS, {"Conv": (4, 8)}),
+        ("4,Conv=32", (4,), {"Conv": (32,)}),
     ],
 )
 def test_widths_are_for_all_or_for_an_operator(
