@@ -17,7 +17,8 @@ from onnxsqueeze.graph.signature import signature
 from onnxsqueeze.measure.fidelity import reference
 from onnxsqueeze.passes.unique_names import unique_names
 from onnxsqueeze.runtime.shapes import measured_shapes
-from onnxsqueeze.search.cutting import cutting, prunable
+from onnxsqueeze.search import cutting as cutting_of
+from onnxsqueeze.search.cutting import STAGES, affordable_walk, cutting, prunable
 from onnxsqueeze.search.pruning import LADDER, at_rung, pruned, ranking
 from onnxsqueeze.search.trial import Search
 from tests.measure.pruning import SliceCut, deep, deep_units
@@ -102,18 +103,41 @@ def test_what_is_to_be_kept_is_not_pruned(tmp_path: Path) -> None:
     assert set(found.kept) == {"s"}
 
 
-def test_a_rung_repairs_by_layer_only_where_that_is_better(tmp_path: Path) -> None:
+def test_repair_by_layer_goes_on_where_the_quick_one_ends(tmp_path: Path) -> None:
     model = made(MLP)
-    search = searched(model, tmp_path, 0.05)
-    cut = SliceCut(UNITS)
+    search, cut = searched(model, tmp_path, 0.05), SliceCut(UNITS)
     ranks = ranking(search, cutting(search, UNITS, cut))
-    at_once, by_layer = (at_rung(search, ranks, 3, stages=n) for n in (0, 16))
-    assert at_once is not None
-    assert by_layer is not None
-    assert not at_once.repairs_in_sequence
-    assert by_layer.fidelity.drop.high <= at_once.fidelity.drop.high
-    better = by_layer.fidelity.drop.high < at_once.fidelity.drop.high
-    assert by_layer.repairs_in_sequence == better
+    within = [
+        one
+        for rung in range(len(LADDER))
+        if (one := at_rung(search, ranks, rung)) and one.fidelity.drop.high <= 0.05
+    ]
+    found, most = pruned(search, UNITS, cut, share=1.0), within[-1]
+    assert found is not None
+    if found.removed == most.removed:
+        kept = min(found.fidelity.sqnr_db.values()), min(most.fidelity.sqnr_db.values())
+        assert kept[0] > kept[1] if found.repairs_in_sequence else kept[0] == kept[1]
+    else:
+        assert found.repairs_in_sequence
+        assert found.removed > most.removed
+
+
+def test_a_walk_goes_over_all_samples_or_over_as_many_as_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = searched(made(MLP), tmp_path, 0.05)
+    every = affordable_walk(search)
+    assert every is not None
+    assert (len(every.samples), every.stages) == (len(search.samples), STAGES)
+    once = 50 * (6 * 32 + 32 * 32 + 32 * 4)  # of 50 rows; two models are run twice
+    few = len(search.samples) // 2
+    monkeypatch.setattr(cutting_of, "REPAIR_WORK", 4 * few * once)
+    monkeypatch.setattr(cutting_of, "FEWEST_SAMPLES", few)
+    some = affordable_walk(search)
+    assert some is not None
+    assert (len(some.samples), some.stages) == (few, 2)
+    monkeypatch.setattr(cutting_of, "FEWEST_SAMPLES", few + 1)
+    assert affordable_walk(search) is None
 
 
 @pytest.mark.parametrize("stage", ["what weights read", "pruning within the budget"])

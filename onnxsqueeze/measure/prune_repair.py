@@ -17,7 +17,14 @@ from onnxsqueeze.measure.prune_moments import Pair, paired_moments
 from onnxsqueeze.measure.prune_readers import Reader, bias, readers, repair
 from onnxsqueeze.measure.prune_windows import Windows, as_windows, windows
 from onnxsqueeze.numerics.pruning_descent import descended
-from onnxsqueeze.numerics.pruning_refit import ENOUGH_ROWS, Fit, Inputs, Moments, refit
+from onnxsqueeze.numerics.pruning_refit import (
+    ENOUGH_ROWS,
+    Fit,
+    Inputs,
+    Moments,
+    refit,
+    refit_to,
+)
 
 Array = npt.NDArray[Any]
 Kept = Mapping[str, Array]
@@ -77,12 +84,12 @@ def repaired(
             w = pair.before.matrix(pair.before.weight())
             features = _kept_features(pair.before, units, kept)
             groups = zip(w, pair.outputs, features, known[pair.before.name], strict=True)
-            moments = [
-                (fit.without(one[outs], stay), held.without(one[outs], stay))
-                for one, outs, stay, (fit, held) in groups
-            ]
-            as_cut = pair.after.matrix(pair.after.weight())
-            repairs.append(_refit(changed, pair, as_cut, moments))
+            has_bias = bias(pair.after) is not None
+            fits, counts = [], []
+            for one, outs, stay, (fit, held) in groups:
+                fits.append(refit_to(fit, held, one[outs], stay, has_bias=has_bias))
+                counts.append((fit.rows + held.rows) / max(len(stay), 1))
+            repairs.append(_put(changed, pair, fits, min(counts)))
     return Repaired(changed, tuple(repairs))
 
 
@@ -209,9 +216,7 @@ def _refit(
         refit(fit, held, weight, has_bias=has_bias)
         for weight, (fit, held) in zip(as_cut, splits, strict=True)
     ]
-    _put(changed, pair, fits)
-    rows = min((fit + held).rows_per_feature for fit, held in splits)
-    return Repair(pair.before.name, rows, float(np.mean([one.gain for one in fits])))
+    return _put(changed, pair, fits, min((fit + held).rows_per_feature for fit, held in splits))
 
 
 def _refit_windows(
@@ -222,18 +227,20 @@ def _refit_windows(
         return []
     start, has_bias = pair.after.matrix(as_cut)[0], bias(pair.after) is not None
     made = descended(seen.fit, seen.held_out, start, has_bias=has_bias)
-    _put(changed, pair, [made])
     rows = len(seen.fit) + len(seen.held_out)
-    return [Repair(pair.before.name, rows / pair.after.features, made.gain)]
+    return [_put(changed, pair, [made], rows / pair.after.features)]
 
 
-def _put(changed: ir.Model, pair: Pair, fits: Sequence[Fit]) -> None:
+def _put(changed: ir.Model, pair: Pair, fits: Sequence[Fit], rows_per_feature: float) -> Repair:
+    """Give a weight of the changed model its new values, and return how it was fitted."""
     place, constant = bias(pair.after), None
     if place is not None:
         # A wide weight has an output per place of the kernel, and they are added up.
         whole = np.stack([one.bias for one in fits]).reshape(place.values.size, -1).sum(axis=1)
         constant = _old_bias(pair) + whole
     repair(changed, pair.after, np.stack([one.weight for one in fits]), constant)
+    gain = float(np.mean([one.gain for one in fits]))
+    return Repair(pair.before.name, rows_per_feature, gain)
 
 
 def _old_bias(pair: Pair) -> Array:

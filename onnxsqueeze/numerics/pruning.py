@@ -128,7 +128,8 @@ class _State:
     def __init__(self, consumer: Consumer, ridge: float) -> None:
         # A feature that is always 0 is worth nothing, whatever the ridge makes of its weights.
         seen = np.diag(consumer.gram) > 0
-        self._weight = consumer.weight.astype(np.float64) * seen
+        weight = consumer.weight.astype(np.float64) * seen
+        self._weight = square_root(weight) if len(weight) > weight.shape[1] else weight
         self._inverse = np.linalg.inv(ridged(consumer.gram.astype(np.float64), ridge))
         self._units = consumer.units
         energy = consumer.energy
@@ -164,6 +165,18 @@ class _State:
         self._units = self._units[left]
         added = np.square(z).sum(axis=1) * self._scale
         return np.bincount(ranks[removed], weights=added, minlength=len(chosen))
+
+
+def square_root(weight: Array) -> Array:
+    """Return an invertible R, (features, features), with ``Rᵀ R = Wᵀ W`` to 1e-10 of its trace.
+
+    What sums over all outputs of a weight is the same for R, which has fewer rows where a weight
+    has more outputs than features.
+    """
+    wide = weight.astype(np.float64)
+    energies: Array = wide.T @ wide
+    root: Array = np.linalg.cholesky(ridged(energies, 1e-10)).T
+    return root
 
 
 def _by_size(units: Array) -> list[tuple[Array, Array]]:

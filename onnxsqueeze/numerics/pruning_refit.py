@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxsqueeze.numerics.pruning import ridged
+from onnxsqueeze.numerics.pruning import ridged, square_root
 
 Array = npt.NDArray[Any]
 
@@ -164,6 +164,35 @@ def _solved(moments: Moments, prior: Array, ridge: float) -> tuple[Array, Array]
     pulled = (lifted[0, 0] - gram[0, 0]) * prior.astype(np.float64)
     both = np.linalg.solve(lifted, np.concatenate([moments.cross, pulled]).T).T
     return both[: len(pulled)], both[len(pulled) :]
+
+
+def refit_to(fit: Inputs, held_out: Inputs, weight: Array, kept: Array, *, has_bias: bool) -> Fit:
+    """Return ``refit`` for the targets ``W x`` of the same rows, of which some features stay.
+
+    With more outputs than features a square root R of ``Wᵀ W`` takes the place of W, and
+    ``W R⁻¹`` leads back: all outputs share one ridge, so that only ``Wᵀ W`` counts.
+
+    Args:
+        fit: Rows to fit to.
+        held_out: Other rows.
+        weight: W, shape (out, features).
+        kept: Features that stay.
+        has_bias: As for ``refit``.
+
+    Example:
+        >>> rows = Inputs(np.eye(2), np.zeros(2), 100)
+        >>> w = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        >>> refit_to(rows, rows, w, np.array([1]), has_bias=False).weight.round(6).tolist()
+        [[2.0], [4.0], [6.0]]
+    """
+    out, features = weight.shape
+    root = square_root(weight) if out > features else weight
+    few, rest = fit.without(root, kept), held_out.without(root, kept)
+    found = refit(few, rest, root[:, kept], has_bias=has_bias)
+    if root is weight:
+        return found
+    back = weight @ np.linalg.solve(root, np.column_stack([found.weight, found.bias]))
+    return replace(found, weight=back[:, :-1], bias=back[:, -1])
 
 
 def refit(fit: Moments, held_out: Moments, cut: Array, *, has_bias: bool) -> Fit:

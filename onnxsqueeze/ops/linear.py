@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsqueeze.ops.axes import broadcast, count, known, rank
-from onnxsqueeze.ops.im2col import conv_rows, drawn
+from onnxsqueeze.ops.im2col import conv_rows, drawn, pads_of
 from onnxsqueeze.ops.row import (
     Array,
     Blocks,
@@ -88,6 +88,23 @@ def _transposed_refit(node: ir.Node, shapes: Shapes) -> Refit:
 
 def _conv_macs(_: ir.Node, shapes: Shapes) -> int:
     return count(shapes["Y"]) * count(shapes["W"][1:]) if known(shapes, "Y", "W") else 0
+
+
+def _conv_pads_apart(node: ir.Node, shapes: Shapes) -> tuple[int, int] | None:
+    """A kernel (k, 1) over a column (H, 1), with stride 1 and pads of at most H.
+
+    Timed with ONNX Runtime 1.32 on AVX2: it takes 1.3 to 1.8 times as long where it pads itself.
+    Other strides and wider inputs gain nothing by a Pad, nor do more pads.
+    """
+    x, w = shapes.get("X", ()), shapes.get("W", ())
+    if len(x) != 4 or len(w) != 4 or x[3] != 1 or w[3] != 1:
+        return None
+    strides = tuple(attribute(node, "strides") or (1, 1))
+    dilations = attribute(node, "dilations") or (1, 1)
+    reach = ((w[2] - 1) * dilations[0] + 1, 1)
+    column, across = pads_of(node, x[2:], reach, strides)
+    pays = strides[0] == 1 and across == (0, 0) and 0 < sum(column) <= x[2]
+    return column if pays else None
 
 
 def _transposed_macs(_: ir.Node, shapes: Shapes) -> int:
@@ -241,6 +258,7 @@ ROWS = (
         grid=lambda _: Grid(("X", "W"), "own", bias="B"),
         refit=_conv_refit,
         macs=_conv_macs,
+        pads_apart=_conv_pads_apart,
     ),
     Row(
         "ConvTranspose",

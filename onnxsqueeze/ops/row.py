@@ -218,6 +218,8 @@ class Row:
         blocks: ``node -> Blocks`` or None where no kernel reads a matrix of this node in blocks.
         lookup: ``node -> Lookup`` or None where this node does not take rows out of a table.
         turns: ``node -> axes`` of the input in the order of the output's, or None.
+        pads_apart: ``(node, shapes) -> (begin, end)``: what a Pad before the node adds along axis
+            2 of its first input faster than the node itself, or None where it is not.
     """
 
     op_type: str
@@ -240,6 +242,7 @@ class Row:
     blocks: Callable[[ir.Node], Blocks | None] | None = None
     lookup: Callable[[ir.Node], Lookup | None] | None = None
     turns: Callable[[ir.Node], tuple[int, ...] | None] | None = None
+    pads_apart: Callable[[ir.Node, Shapes], tuple[int, int] | None] | None = None
 
 
 @cache

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnxsqueeze.analysis.summary import multiply_adds
 from onnxsqueeze.analysis.units import Units, dependencies
+from onnxsqueeze.data.samples import Samples, evenly
 from onnxsqueeze.measure.prune_moments import input_moments
 from onnxsqueeze.measure.prune_readers import readers
 from onnxsqueeze.measure.prune_repair import Cut, Kept, Known, Repaired, repaired, sequential
@@ -22,6 +23,16 @@ STAGES = 16
 """Most passes over the samples in a repair layer by layer."""
 REPAIR_WORK = 1e12
 """Multiply-adds that one such repair may take: about a minute on one core."""
+FEWEST_SAMPLES = 64
+"""Samples that a repair layer by layer needs; with fewer than there are it takes two passes."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How a repair layer by layer goes: on which samples, and in how many passes over them."""
+
+    samples: Samples
+    stages: int
 
 
 @dataclass(frozen=True)
@@ -94,8 +105,7 @@ def refitted(
     cuts: Cutting,
     kept: Kept,
     *,
-    start: Repaired | None = None,
-    stages: int = STAGES,
+    walk: Walk | None = None,
     progress: Progress | None = None,
 ) -> Repaired:
     """Return the model with only what is kept, its readers refitted.
@@ -104,13 +114,12 @@ def refitted(
         search: The search.
         cuts: What may be removed, and how.
         kept: What stays, by group.
-        start: The same, refitted all at once; None if that is still to be done.
-        stages: Most passes over the samples of a repair layer by layer; 0 for all at once.
+        walk: How each is refitted to what it reads behind the layers before it; None: all at once.
         progress: Called with (stage, done, all).
     """
     tell = progress or silent
-    made = start or repaired(search.model, cuts.units, kept, cuts.cut, cuts.known)
-    if not stages:
+    made = repaired(search.model, cuts.units, kept, cuts.cut, cuts.known)
+    if walk is None:
         return made
     return sequential(
         search.model,
@@ -118,8 +127,8 @@ def refitted(
         cuts.units,
         kept,
         cuts.cut,
-        search.samples,
-        stages=stages,
+        walk.samples,
+        stages=walk.stages,
         mask=cuts.mask,
         seed=search.budget.seed,
         progress=lambda done, total: tell("repair of pruned layers", done, total),
@@ -127,10 +136,29 @@ def refitted(
 
 
 def affordable_stages(search: Search) -> int:
-    """Return the passes over the samples that a repair layer by layer may take, 0 for none.
+    """Return the passes over all samples that a repair layer by layer may take, 0 for none.
 
-    With less than a pass for two parts of the model, nothing is repaired in sequence.
+    With less than a pass for two parts of the model, there are none.
     """
-    once = sum(multiply_adds(search.model, search.facts.shapes).multiply_adds.values())
-    stages = REPAIR_WORK / max(2 * once * len(search.samples), 1)
+    stages = _affordable_runs(search) / max(len(search.samples), 1)
     return min(int(stages), STAGES) if stages >= 2 else 0
+
+
+def affordable_walk(search: Search) -> Walk | None:
+    """Return a repair layer by layer that takes about a minute, or None where none does.
+
+    Where two passes over all samples take longer, it goes over as many as it may.
+    """
+    stages = affordable_stages(search)
+    if stages:
+        return Walk(search.samples, stages)
+    count = min(int(_affordable_runs(search) / 2), len(search.samples))
+    if count < FEWEST_SAMPLES:
+        return None
+    return Walk(search.samples.subset(evenly(len(search.samples), count)), 2)
+
+
+def _affordable_runs(search: Search) -> float:
+    """Return how many samples both the original and the changed model may be run on."""
+    once = sum(multiply_adds(search.model, search.facts.shapes).multiply_adds.values())
+    return REPAIR_WORK / max(2 * once, 1)

@@ -20,7 +20,14 @@ from onnxsqueeze.passes.fix_reshapes import fix_reshapes
 from onnxsqueeze.plan.types import Order, Plan, UnitsChoice
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.runtime.shapes import Shape, measured_shapes
-from onnxsqueeze.search.cutting import STAGES, cutting, prunable, refitted
+from onnxsqueeze.search.cutting import (
+    STAGES,
+    Walk,
+    affordable_walk,
+    cutting,
+    prunable,
+    refitted,
+)
 from onnxsqueeze.search.pruning import pruned
 from onnxsqueeze.search.trial import Search
 
@@ -147,10 +154,12 @@ def narrowed_by(search: Search, plan: Plan, progress: Progress | None = None) ->
     fixed = _with_fixed_reshapes(search)
     units, cut = prunable(fixed)
     _check_units(plan, units)
-    stages = STAGES if plan.refit == "sequential" else 0
+    walk = None
+    if plan.refit == "sequential":
+        walk = affordable_walk(fixed) or Walk(fixed.samples, STAGES)
     kept = {name: np.array(one.kept, np.int64) for name, one in plan.units.items()}
     cuts = cutting(fixed, units, cut, progress)
-    made = refitted(fixed, cuts, kept, stages=stages, progress=progress)
+    made = refitted(fixed, cuts, kept, walk=walk, progress=progress)
     cost = work(fixed.model, units, fixed.facts.shapes)
     removed = 1 - cost({name: len(stay) for name, stay in kept.items()}) / cost({})
     _put(search, key, made.model, plan.units, removed)

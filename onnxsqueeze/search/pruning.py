@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from onnxsqueeze.measure.prune_widths import curves, removals, work
 from onnxsqueeze.numerics.pruning import CRITERIA, Criterion, Removal
 from onnxsqueeze.numerics.pruning_widths import narrowed
 from onnxsqueeze.progress import Progress, silent
-from onnxsqueeze.search.cutting import STAGES, Cutting, affordable_stages, cutting, refitted
-from onnxsqueeze.search.trial import Search, deadline
+from onnxsqueeze.search.cutting import Cutting, Walk, affordable_walk, cutting, refitted
+from onnxsqueeze.search.trial import Search, deadline, loses_less
 
 LADDER = tuple(step / 20 for step in range(1, 18))
 """Parts of the work that are tried to go."""
@@ -155,9 +156,10 @@ def pruned(
 ) -> Pruned | None:
     """Return the most pruned model whose drop keeps to a share of the budget, or None.
 
-    The rungs of ``LADDER`` are tried from that on which the curves foretell, upwards or downwards;
-    what counts is the pessimistic end of the drop on the held-out samples. Each trial is cut and
-    refitted to the calibration samples, layer by layer where that is the better.
+    The rungs of ``LADDER`` are tried from that on which the curves foretell, upwards or downwards,
+    each cut and refitted to the calibration samples; what counts is the pessimistic end of the
+    drop on the held-out samples. Repair layer by layer takes longer, so it begins where the quick
+    one ends: on the rungs above, or, where that fails, on the same one.
 
     Args:
         search: The search; nothing is pruned that its limits keep.
@@ -177,23 +179,66 @@ def pruned(
         node_costs=node_costs,
         progress=progress,
     )
-    allowed, stages = share * search.budget.max_drop, affordable_stages(search)
-    low, high = 0, sum(part <= search.limits.max_prune for part in LADDER) - 1
-    rung = max(sum(damage <= allowed for damage in ranks.damage[: high + 1]) - 1, 0)
-    best, is_bounded, step = None, False, 1
+    allowed, high = share * search.budget.max_drop, _rungs(search) - 1
+    first = max(sum(damage <= allowed for damage in ranks.damage[: high + 1]) - 1, 0)
+
+    def highest(low: int, first: int, walk: Walk | None) -> tuple[Pruned, int] | None:
+        make = partial(at_rung, search, ranks, walk=walk, progress=progress)
+        return _highest(make, range(low, high + 1), first, allowed, end, tell)
+
+    quick, walk = highest(0, first, None), affordable_walk(search)
+    if walk is None or time.monotonic() >= end:
+        return quick and quick[0]
+    if quick is None:
+        slow = highest(0, first, walk)
+        return slow and slow[0]
+    best, rung = quick
+    slow = highest(rung + 1, rung + 1, walk)
+    if slow is not None:
+        return slow[0]
+    again = at_rung(search, ranks, rung, walk=walk, progress=progress)
+    return again if again is not None and loses_less(again.fidelity, best.fidelity) else best
+
+
+def _rungs(search: Search) -> int:
+    """Return how many rungs of the ladder the limits allow."""
+    return sum(part <= search.limits.max_prune for part in LADDER)
+
+
+def _highest(
+    make: Callable[[int], Pruned | None],
+    rungs: range,
+    first: int,
+    allowed: float,
+    end: float,
+    tell: Progress,
+) -> tuple[Pruned, int] | None:
+    """Return the model of the highest rung within the drop allowed, and that rung, or None.
+
+    Steps double until the drop is passed, and are halved from there.
+
+    Args:
+        make: Makes and measures the model of a rung; None where nothing goes.
+        rungs: What may be tried.
+        first: The rung to begin with.
+        allowed: What the drop's pessimistic end may be.
+        end: When it must end, by ``time.monotonic``.
+        tell: Called with (stage, done, all).
+    """
+    low, high = rungs.start, rungs.stop - 1
+    best, is_bounded, step, rung = None, False, 1, first
     while low <= high and time.monotonic() < end:
-        made = at_rung(search, ranks, rung, stages=stages, progress=progress)
-        if made is not None and not made.repairs_in_sequence:
-            stages = 0
+        made = make(rung)
         if made is not None and made.fidelity.drop.high <= allowed:
-            best, low = made, rung + 1
+            best, low = (made, rung), rung + 1
         else:
             high, is_bounded = rung - 1, True
         if is_bounded and best is not None:
             rung = (low + high + 1) // 2
         else:
-            rung, step = (max(rung - step, 0) if is_bounded else min(rung + step, high)), 2 * step
-        tell("pruning within the budget", len(LADDER) - (high - low + 1), len(LADDER))
+            to = rung - step if is_bounded else rung + step
+            rung, step = min(max(to, low), high), 2 * step
+        tell("pruning within the budget", len(rungs) - (high - low + 1), len(rungs))
     return best
 
 
@@ -202,36 +247,35 @@ def at_rung(
     ranks: Ranking,
     rung: int,
     *,
-    stages: int = STAGES,
+    walk: Walk | None = None,
     progress: Progress | None = None,
 ) -> Pruned | None:
     """Return the model of one rung of the ladder, repaired and measured; None if nothing goes.
 
-    Refitting layer by layer is kept where it is better than all layers at once: at half of all
-    widths it gave a small CNN 7 dB, and MiniLM 0.2 dB.
+    At half of all widths, repair layer by layer gave a small CNN 7 dB, and MiniLM 0.2 dB.
 
     Args:
         search: The search.
         ranks: See ``ranking``.
         rung: Position in ``LADDER``.
-        stages: Most passes over the samples of a repair layer by layer; 0 for none.
+        walk: How it is repaired layer by layer; None for all layers at once.
         progress: Called with (stage, done, all).
     """
     kept = ranks.kept(rung)
     if not kept:
         return None
-    found = refitted(search, ranks.cutting, kept, stages=0)
-    measured, in_sequence = fidelity_against(search.reference, found.model), False
-    if stages:
-        again = refitted(
-            search, ranks.cutting, kept, start=found, stages=stages, progress=progress
-        )
-        fidelity = fidelity_against(search.reference, again.model)
-        if fidelity.drop.high < measured.drop.high:
-            found, measured, in_sequence = again, fidelity, True
+    found = refitted(search, ranks.cutting, kept, walk=walk, progress=progress)
+    measured = fidelity_against(search.reference, found.model)
     reasons = {name: _reason(ranks, name, len(stay)) for name, stay in kept.items()}
-    removed = ranks.removed[rung]
-    return Pruned(found.model, kept, reasons, removed, measured, found.repairs, in_sequence)
+    return Pruned(
+        found.model,
+        kept,
+        reasons,
+        ranks.removed[rung],
+        measured,
+        found.repairs,
+        repairs_in_sequence=walk is not None,
+    )
 
 
 def _reason(ranks: Ranking, name: str, width: int) -> str:

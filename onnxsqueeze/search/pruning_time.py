@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from onnxsqueeze.analysis.summary import multiply_adds
 from onnxsqueeze.measure.prune_moments import FEWEST_ROWS, MOST_ROWS, ROWS_PER_FEATURE
 from onnxsqueeze.measure.prune_readers import Reader, readers
 from onnxsqueeze.measure.prune_widths import RIDGES, TRIED_PARTS, TRIED_SAMPLES
-from onnxsqueeze.search.cutting import affordable_stages
+from onnxsqueeze.measure.prune_windows import MOST_BYTES, MOST_WINDOWS
+from onnxsqueeze.numerics.pruning_descent import MOST_STEPS
+from onnxsqueeze.search.cutting import affordable_walk
 from onnxsqueeze.search.trial import Search
 
 RATE = 2e10
@@ -17,8 +20,8 @@ PER_RUN = 2e7
 """What a run takes beside its multiply-adds, in these: a millisecond."""
 PER_BYTE = 140.0
 """What writing, checking and loading a model takes for each of its bytes, in multiply-adds."""
-TRIALS = 6
-"""Rungs of the ladder that are tried, about."""
+QUICK_TRIALS, SLOW_TRIALS = 5, 2
+"""Rungs of the ladder that are tried, about, without and with a repair layer by layer."""
 SECONDS = 120.0
 """Pruning that takes longer is left out where it was not asked for."""
 
@@ -37,9 +40,11 @@ def pruning_seconds(search: Search) -> float:
     written = PER_BYTE * sum(4.0 * prod(one.shape) for one in found)
     moments, refits = sum(_moments(search, one) for one in found), sum(map(_refit, found))
     tried = (1 + len(TRIED_PARTS)) * (len(found) * (TRIED_SAMPLES * once + written) + refits)
-    stages = min(affordable_stages(search), len(found))
-    in_sequence = stages * given + moments + refits if stages else 0.0
-    trials = TRIALS * (held_out + written + refits + in_sequence)
+    quick, walk = held_out + written + refits, affordable_walk(search)
+    trials = QUICK_TRIALS * quick
+    if walk is not None:
+        runs = 2 * len(walk.samples) * once * min(walk.stages, len(found))
+        trials += SLOW_TRIALS * (quick + runs + moments + sum(map(_descent, found)))
     return float((given + moments + sum(map(_ranked, found)) + tried + trials) / RATE)
 
 
@@ -71,11 +76,19 @@ def _moments(search: Search, reader: Reader) -> float:
 
 def _ranked(reader: Reader) -> float:
     """Return the work of ranking: an inverse and its downdates, in float64, for each ridge."""
-    groups, _, features = reader.dims
-    return len(RIDGES) * 4.0 * groups * features**3
+    groups, out, features = reader.dims
+    return len(RIDGES) * groups * (3.0 * features + min(out, features)) * features**2
 
 
 def _refit(reader: Reader) -> float:
     """Return the work of a refit to half of the features: five solves and their errors."""
     groups, out, features = reader.dims
-    return groups * (0.7 * features**3 + 15.0 * out * features**2)
+    return groups * (0.7 * features**3 + 15.0 * min(out, features) * features**2)
+
+
+def _descent(reader: Reader) -> float:
+    """Return the work of conjugate gradients on the windows of a wide kernel."""
+    whole = replace(reader, is_wide=False)
+    _, out, features = whole.dims
+    values = min(MOST_BYTES / 4, MOST_WINDOWS * features)
+    return 3.0 * MOST_STEPS * values * out if reader.is_wide else 0.0

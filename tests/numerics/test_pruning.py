@@ -36,9 +36,9 @@ def best_loss(one: Consumer, gone: list[int]) -> float:
     return float(np.vdot(error @ gram, error)) / one.energy
 
 
-@pytest.mark.parametrize("block", [1, 3])
-def test_losses_are_those_of_the_best_weight(block: int) -> None:
-    one = consumer(12, block)
+@pytest.mark.parametrize(("block", "out"), [(1, 3), (3, 3), (1, 40)])
+def test_losses_are_those_of_the_best_weight(block: int, out: int) -> None:
+    one = consumer(12, block, out)
     count = 12 // block
     found = removal([one], count, RIDGE)
     assert sorted(found.order.tolist()) == list(range(count))

@@ -10,6 +10,7 @@ from onnxsqueeze.numerics.pruning_refit import (
     Moments,
     fitted,
     refit,
+    refit_to,
     ridges,
 )
 
@@ -120,3 +121,20 @@ def test_ridges_grow_as_rows_get_fewer() -> None:
     assert all(a <= b for a, b in zip(many, few, strict=True))
     assert min(many) == LEAST_RIDGE
     assert max(few) == MOST_RIDGE
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("out", [3, 40])
+def test_a_fit_to_the_rows_own_products_is_that_to_any_targets(out: int, has_bias: bool) -> None:
+    few, rest = drawn(300, 8), drawn(100, 8, seed=1)
+    weight = np.random.default_rng(2).standard_normal((out, 8))
+    kept = np.array([0, 2, 3, 6, 7])
+    splits = [Inputs(x.T @ x / len(x), x.mean(axis=0), len(x)) for x in (few, rest)]
+    found = refit_to(*splits, weight, kept, has_bias=has_bias)
+    targets = [moments(x[:, kept], x @ weight.T) for x in (few, rest)]
+    expected = refit(*targets, weight[:, kept], has_bias=has_bias)
+    assert found.ridge == expected.ridge
+    assert found.gain == pytest.approx(expected.gain, rel=1e-6)
+    # The root is exact to 1e-10 of its trace, and so are the errors; the fits to about its root.
+    np.testing.assert_allclose(found.weight, expected.weight, atol=1e-4)
+    np.testing.assert_allclose(found.bias, expected.bias, atol=1e-4)
