@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxsqueeze.analysis.weights import weights
@@ -34,18 +34,19 @@ from onnxsqueeze.report.build import Story, build
 from onnxsqueeze.report.types import Report
 from onnxsqueeze.runtime.blas import one_blas_thread
 from onnxsqueeze.runtime.shapes import measured_shapes
-from onnxsqueeze.search import Trial, applied, trials
+from onnxsqueeze.search import Search, Trial, applied, trials
 from onnxsqueeze.stages import (
     Measured,
     check_kept,
+    may_prune,
     measured_of,
     narrower,
     narrower_by,
     reference_of,
     said_of_memory,
-    said_of_pruning,
     search_in,
     store_in,
+    unmeasured,
 )
 
 
@@ -129,8 +130,9 @@ def plan(
     budget, target = budget or Budget(), target or Target()
     known = reference_of(measured.loaded, budget, target)
     search = search_in(measured, known, budget, target, limits or Limits())
-    smaller = narrower(measured, search, progress)
-    searches = [search] if smaller is None else [smaller[1], search]
+    prunes = may_prune(measured.loaded, target, search.limits)
+    smaller = narrower(measured, search, progress) if prunes else ""
+    searches = [search] if isinstance(smaller, str) else [smaller[1], search]
     return next((trial for one in searches for trial in trials(one, progress)), None)
 
 
@@ -226,19 +228,23 @@ def compress(
         check_kept(loaded, limits)  # before pruning, which may leave an operator no weight
         # First, so that a metric or provider that does not fit is told before all that takes long.
         known = reference_of(loaded, budget, target)
-        measured = measured_of(loaded, store, data.seed, target, limits, progress)
-    search = search_in(measured, known, budget, target, limits)
-    measured = said_of_pruning(measured, search)
-    with clock.stage("prune"):
-        found = narrower(measured, search, progress)
+    found: tuple[Measured, Search] | str = ""
     made = None
-    if found is not None:
-        smaller, search_in_it = found
-        made = Workshop(search_in_it, smaller.loaded, run, clock, progress).outcome()
-        if made.is_met:
-            measured = smaller
-    if made is None or not made.is_met:
+    if may_prune(loaded, target, limits):
+        with clock.stage("prune"):
+            whole = unmeasured(loaded, store, data.seed)
+            search = search_in(whole, known, budget, target, limits)
+            found = narrower(whole, search, progress)
+    if isinstance(found, str):
+        loaded = replace(loaded, notes=(*loaded.notes, *filter(None, [found])))
+    else:
+        measured, search = found
         made = Workshop(search, measured.loaded, run, clock, progress).outcome()
+    if made is None or not made.is_met:
+        with clock.stage("measure"):
+            measured = measured_of(loaded, store, data.seed, target, limits, progress)
+        search = search_in(measured, known, budget, target, limits)
+        made = Workshop(search, loaded, run, clock, progress).outcome()
     made.plan.save(run / "plan.json")
     install(made.path, output)
     clear(run)

@@ -23,7 +23,8 @@ from onnxsqueeze.plan.types import Plan
 from onnxsqueeze.progress import Progress
 from onnxsqueeze.runtime import ort
 from onnxsqueeze.runtime.memory import available_bytes
-from onnxsqueeze.search import Narrowed, Search, left_out, narrow, narrowed_by
+from onnxsqueeze.runtime.shapes import measured_shapes
+from onnxsqueeze.search import Narrowed, Search, narrow, narrowed_by
 
 
 @dataclass(frozen=True)
@@ -153,29 +154,34 @@ def search_in(
     )
 
 
+def may_prune(loaded: Loaded, target: Target, limits: Limits) -> bool:
+    """Return whether channels, neurons and heads may go.
+
+    What is pruned is fitted anew, which takes samples, and all of its weights in memory.
+    """
+    is_possible = not loaded.is_synthetic and not loaded.is_large
+    return is_possible and limits.prunes(target.objective)
+
+
+def unmeasured(loaded: Loaded, store: Store, seed: int) -> Measured:
+    """Return a model of which nothing is known but the shapes: pruning needs no more."""
+    known = Facts(
+        loaded.sha256,
+        None if loaded.is_synthetic else loaded.calibration.fingerprint,
+        measured_shapes(loaded.model, loaded.calibration[0]),
+        weights=(),
+        left_alone={},
+        grams={},
+    )
+    return Measured(loaded, known, store, seed)
+
+
 def narrower(
     measured: Measured, search: Search, progress: Progress | None = None
-) -> tuple[Measured, Search] | None:
-    """Return the pruned model with its own facts, and a search in it; None without pruning."""
-    if not _may_prune(measured, search) or left_out(search):
-        return None
-    return _inside(narrow(search, progress), measured, search, progress)
-
-
-def said_of_pruning(measured: Measured, search: Search) -> Measured:
-    """Return what was measured with a note where pruning is left out for its time."""
-    words = left_out(search) if _may_prune(measured, search) else ""
-    if not words:
-        return measured
-    loaded = replace(measured.loaded, notes=(*measured.loaded.notes, words))
-    return replace(measured, loaded=loaded)
-
-
-def _may_prune(measured: Measured, search: Search) -> bool:
-    loaded = measured.loaded
-    # What is pruned is fitted anew, with all of its weights in memory.
-    is_possible = not loaded.is_synthetic and not loaded.is_large
-    return is_possible and search.limits.prunes(search.target.objective)
+) -> tuple[Measured, Search] | str:
+    """Return the pruned model with its own facts, and a search in it; or why nothing went."""
+    found = narrow(search, progress)
+    return found if isinstance(found, str) else _inside(found, measured, search, progress)
 
 
 def narrower_by(
@@ -186,14 +192,13 @@ def narrower_by(
     Raises:
         PlanError: If the units of the plan are not those of the model.
     """
-    return _inside(narrowed_by(search, plan, progress), measured, search, progress)
+    found = narrowed_by(search, plan, progress)
+    return None if found is None else _inside(found, measured, search, progress)
 
 
 def _inside(
-    found: Narrowed | None, measured: Measured, search: Search, progress: Progress | None
-) -> tuple[Measured, Search] | None:
-    if found is None:
-        return None
+    found: Narrowed, measured: Measured, search: Search, progress: Progress | None
+) -> tuple[Measured, Search]:
     limits, target, loaded = search.limits, search.target, measured.loaded
     loaded = replace(loaded, model=found.model, notes=(*loaded.notes, found.note))
     keyed = replace(loaded, sha256=found.sha256)  # facts of the one are not those of the other

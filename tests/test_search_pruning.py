@@ -15,11 +15,13 @@ from onnxsqueeze.facts.bundle import Facts
 from onnxsqueeze.facts.store import Store
 from onnxsqueeze.graph.signature import signature
 from onnxsqueeze.measure.fidelity import reference
+from onnxsqueeze.measure.prune_widths import removals
 from onnxsqueeze.passes.unique_names import unique_names
 from onnxsqueeze.runtime.shapes import measured_shapes
 from onnxsqueeze.search import cutting as cutting_of
 from onnxsqueeze.search.cutting import STAGES, affordable_walk, cutting, prunable
 from onnxsqueeze.search.pruning import LADDER, at_rung, pruned, ranking
+from onnxsqueeze.search.pruning_screen import foretold_saving
 from onnxsqueeze.search.trial import Search
 from tests.measure.pruning import SliceCut, deep, deep_units
 from tests.runtime.made import made, random
@@ -58,7 +60,7 @@ def searched(
 def test_dead_units_are_pruned_and_the_drop_keeps_to_the_share(tmp_path: Path) -> None:
     model = spare()
     search = searched(model, tmp_path, 0.01)
-    found = pruned(search, UNITS, SliceCut(UNITS), share=0.5)
+    found = pruned(search, cutting(search, UNITS, SliceCut(UNITS)), share=0.5)
     assert found is not None
     # Without the dead units a third of 6·32 + 32·32 + 32·4 multiply-adds is left, at no loss.
     assert found.removed >= 0.6
@@ -76,7 +78,7 @@ def test_the_search_ends_at_the_last_rung_within_its_share(tmp_path: Path) -> No
     model = spare()
     search = searched(model, tmp_path, 0.02)
     cut = SliceCut(UNITS)
-    found = pruned(search, UNITS, cut, share=1.0)
+    found = pruned(search, cutting(search, UNITS, cut), share=1.0)
     assert found is not None
     ranks = ranking(search, cutting(search, UNITS, cut))
     rung = ranks.removed.index(found.removed)
@@ -86,19 +88,34 @@ def test_the_search_ends_at_the_last_rung_within_its_share(tmp_path: Path) -> No
     assert over.fidelity.drop.high > search.budget.max_drop
 
 
+def test_dead_units_are_foretold_to_go_before_anything_is_tried(tmp_path: Path) -> None:
+    saved = []
+    for model in (spare(), made(MLP)):
+        unique_names(model)
+        search = searched(model, tmp_path, 0.01)
+        cuts = cutting(search, UNITS, SliceCut(UNITS))
+        orders = removals(model, UNITS, cuts.known)
+        saved.append(foretold_saving(search, cuts, orders, 1e-4))
+        assert foretold_saving(search, cuts, orders, 1.0) > saved[-1]
+    # Half of both layers' units take 6·16 + 3·16·16 + 4·16 of 6·32 + 32·32 + 4·32 weights along.
+    assert saved[0] > 0.6
+    assert saved[1] < 0.1
+
+
 def test_no_budget_prunes_nothing(tmp_path: Path) -> None:
     # No unit is ever 0, so that each that goes changes the output, be it by a rounding.
     model = made(MLP, b=np.full(32, 9, np.float32), c=np.full(32, 99, np.float32))
     unique_names(model)
-    assert pruned(searched(model, tmp_path, 0.0), UNITS, SliceCut(UNITS)) is None
+    search = searched(model, tmp_path, 0.0)
+    assert pruned(search, cutting(search, UNITS, SliceCut(UNITS))) is None
 
 
 def test_what_is_to_be_kept_is_not_pruned(tmp_path: Path) -> None:
     model = spare()
     search = searched(model, tmp_path, 0.05, Limits(keep=("v",)))
-    assert pruned(search, UNITS, SliceCut(UNITS)) is None
+    assert pruned(search, cutting(search, UNITS, SliceCut(UNITS))) is None
     search = searched(model, tmp_path, 0.05, Limits(keep=("w",)))
-    found = pruned(search, UNITS, SliceCut(UNITS))
+    found = pruned(search, cutting(search, UNITS, SliceCut(UNITS)))
     assert found is not None
     assert set(found.kept) == {"s"}
 
@@ -112,7 +129,7 @@ def test_repair_by_layer_goes_on_where_the_quick_one_ends(tmp_path: Path) -> Non
         for rung in range(len(LADDER))
         if (one := at_rung(search, ranks, rung)) and one.fidelity.drop.high <= 0.05
     ]
-    found, most = pruned(search, UNITS, cut, share=1.0), within[-1]
+    found, most = pruned(search, cutting(search, UNITS, cut), share=1.0), within[-1]
     assert found is not None
     if found.removed == most.removed:
         kept = min(found.fidelity.sqnr_db.values()), min(most.fidelity.sqnr_db.values())
@@ -140,14 +157,13 @@ def test_a_walk_goes_over_all_samples_or_over_as_many_as_it_may(
     assert affordable_walk(search) is None
 
 
-@pytest.mark.parametrize("stage", ["what weights read", "pruning within the budget"])
+@pytest.mark.parametrize("stage", ["damage of narrower layers", "pruning within the budget"])
 def test_progress_is_told_by_stage(tmp_path: Path, stage: str) -> None:
     model, told = spare(), set[str]()
     search = searched(model, tmp_path, 0.01)
     pruned(
         search,
-        UNITS,
-        SliceCut(UNITS),
+        cutting(search, UNITS, SliceCut(UNITS)),
         progress=lambda name, done, total: told.add(name) if done <= total else None,
     )
     assert stage in told
@@ -177,7 +193,7 @@ def test_units_are_found_and_cut_by_the_models_own_dependencies(tmp_path: Path) 
     search = Search(model, facts, reference(model, given), *settings)
     units, cut = prunable(search)
     assert [one.count for one in units] == [32]  # the addition ties both layers
-    found = pruned(search, units, cut)
+    found = pruned(search, cutting(search, units, cut))
     assert found is not None
     # At 8 of 32 channels a sixteenth of v's work is left, and a quarter of the rest.
     assert found.removed >= LADDER[-1]

@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from onnxsqueeze.config import Limits, Target
-from onnxsqueeze.search import left_out, pruning_time
-from onnxsqueeze.search.pruning_time import pruning_seconds
+from onnxsqueeze.search.pruning_time import SECONDS, pruning_seconds, screening_seconds, too_long
 from tests.measure.pruning import deep
 from tests.runtime.made import made
 from tests.test_search_pruning import searched
-
-BALANCED, LATENCY = Target(objective="balanced"), Target(objective="latency")
 
 
 def test_wider_layers_take_more_than_their_multiply_adds(tmp_path: Path) -> None:
@@ -31,18 +25,14 @@ def test_more_samples_take_longer(tmp_path: Path) -> None:
     assert pruning_seconds(fewer) < pruning_seconds(search)
 
 
-def test_what_is_quick_is_not_left_out(tmp_path: Path) -> None:
-    search = replace(searched(made(deep(32)), tmp_path, 0.01), target=BALANCED)
-    assert left_out(search) == ""
+def test_telling_whether_it_pays_takes_less_than_doing_it(tmp_path: Path) -> None:
+    search = searched(made(deep(32)), tmp_path, 0.01)
+    assert 0 < screening_seconds(search) < pruning_seconds(search)
 
 
-def test_what_takes_long_is_left_out_unless_it_was_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    search = replace(searched(made(deep(32)), tmp_path, 0.01), target=BALANCED)
-    monkeypatch.setattr(pruning_time, "SECONDS", pruning_seconds(search) / 2)
-    words = left_out(search)
+def test_what_takes_long_is_said_with_how_to_ask_for_it() -> None:
+    assert too_long(SECONDS) == ""
+    words = too_long(2 * SECONDS)
     assert words.startswith("no channels, neurons or heads removed")
+    assert "10 minutes" in words
     assert "--prune on" in words
-    assert left_out(replace(search, target=LATENCY)) == ""
-    assert left_out(replace(search, limits=Limits(prune="on"))) == ""

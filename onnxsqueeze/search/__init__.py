@@ -3,7 +3,6 @@
 from onnxsqueeze.search.best import trials
 from onnxsqueeze.search.integers import MILDER, with_integers
 from onnxsqueeze.search.narrowing import Narrowed, narrow, narrowed_by
-from onnxsqueeze.search.pruning_time import left_out
 from onnxsqueeze.search.refined import better, smaller
 from onnxsqueeze.search.stored import smallest
 from onnxsqueeze.search.trial import GIVEN_BACK, LEVELS, Search, Trial, applied, at_level
@@ -18,7 +17,6 @@ __all__ = [
     "applied",
     "at_level",
     "better",
-    "left_out",
     "narrow",
     "narrowed_by",
     "smaller",

@@ -15,7 +15,7 @@ from onnxsqueeze import __version__
 from onnxsqueeze.analysis.units import Units
 from onnxsqueeze.errors import ModelError, PlanError
 from onnxsqueeze.graph import io, walk
-from onnxsqueeze.measure.prune_widths import work
+from onnxsqueeze.measure.prune_widths import removals, work
 from onnxsqueeze.passes.fix_reshapes import fix_reshapes
 from onnxsqueeze.plan.types import Order, Plan, UnitsChoice
 from onnxsqueeze.progress import Progress
@@ -29,6 +29,14 @@ from onnxsqueeze.search.cutting import (
     refitted,
 )
 from onnxsqueeze.search.pruning import pruned
+from onnxsqueeze.search.pruning_screen import foretold_saving
+from onnxsqueeze.search.pruning_time import (
+    ASK,
+    NONE,
+    pruning_seconds,
+    screening_seconds,
+    too_long,
+)
 from onnxsqueeze.search.trial import Search
 
 SHARE = 0.7
@@ -67,8 +75,11 @@ class Narrowed:
         )
 
 
-def narrow(search: Search, progress: Progress | None = None) -> Narrowed | None:
-    """Return the most pruned model whose drop keeps to its share of the budget, or None.
+def narrow(search: Search, progress: Progress | None = None) -> Narrowed | str:
+    """Return the most pruned model whose drop keeps to its share of the budget, or why none is.
+
+    Where bytes count first and pruning was not asked for, it is tried only if it is foretold to
+    pay and not to take too long.
 
     Args:
         search: The search; its limits tell what must stay, and how much may go.
@@ -83,42 +94,48 @@ def narrow(search: Search, progress: Progress | None = None) -> Narrowed | None:
         "keep": search.limits.keep,
         "most": search.limits.max_prune,
         "importance": search.limits.importance,
+        "asked for": _is_asked_for(search),
         "version": __version__,
     }
     saved = search.store.get("narrow", key)
     kept = None if saved is None else saved.values["kept"]
     found = None if kept is None else _from_store(search, kept)
-    if found is None and (saved is None or kept is not None):
-        kept = _found(search, progress)
-        search.store.put("narrow", key, {"kept": kept})
+    if found is not None:
+        return found
+    if saved is None or kept is not None:
+        made = _found(search, progress)
+        kept, reason = (None, made) if isinstance(made, str) else (made, "")
+        saved = search.store.put("narrow", key, {"kept": kept, "reason": reason})
         found = None if kept is None else _from_store(search, kept)
-    return found if found is not None and _is_worth(search, found) else None
+    return found or str(saved.values["reason"])
 
 
-def _is_worth(search: Search, found: Narrowed) -> bool:
-    """Return whether what went is worth its part of the budget, by the objective."""
-    before, after = (
-        sum(
-            prod(value.const_value.shape.numpy())
-            for _, value in walk.initializers(model)
-            if value.const_value is not None
-        )
-        for model in (search.model, found.model)
-    )
-    by_time = search.limits.prunes_however_long(search.target.objective)
-    return by_time or after <= (1 - LEAST_SAVED) * before
+def _is_asked_for(search: Search) -> bool:
+    return search.limits.prunes_however_long(search.target.objective)
 
 
-def _found(search: Search, progress: Progress | None) -> dict[str, object] | None:
-    """Put the most pruned model into the store and return its key; None where there is none."""
+def _found(search: Search, progress: Progress | None) -> dict[str, object] | str:
+    """Put the most pruned model into the store and return its key, or why there is none."""
+    if not _is_asked_for(search) and (words := too_long(screening_seconds(search))):
+        return words
     fixed = _with_fixed_reshapes(search)
     units, cut = prunable(fixed)
-    found = None
-    if units:
-        criterion = search.limits.importance
-        found = pruned(fixed, units, cut, share=SHARE, criterion=criterion, progress=progress)
+    cuts = cutting(fixed, units, cut, progress)
+    orders = None
+    if not _is_asked_for(search):
+        orders = removals(fixed.model, cuts.units, cuts.known)
+        allowed = SHARE * search.budget.max_drop
+        saving = foretold_saving(fixed, cuts, orders, allowed)
+        if words := _too_little(saving) or too_long(pruning_seconds(fixed)):
+            return words
+    criterion = search.limits.importance
+    known = orders if criterion == "obs" else None
+    found = pruned(fixed, cuts, share=SHARE, criterion=criterion, orders=known, progress=progress)
     if found is None:
-        return None
+        return f"{NONE}: none can go within {SHARE:.0%} of the budget"
+    gone = 1 - _size(found.model) / _size(search.model)
+    if not _is_asked_for(search) and (words := _too_little(gone)):
+        return words
     counts = {one.name: one.count for one in units}
     choices = {
         name: UnitsChoice(
@@ -130,6 +147,22 @@ def _found(search: Search, progress: Progress | None) -> dict[str, object] | Non
     key = _key(search, choices, refit)
     _put(search, key, found.model, choices, found.removed)
     return key
+
+
+def _too_little(part: float) -> str:
+    """Return in words that too few weights can go to be worth the budget, or nothing."""
+    if part >= LEAST_SAVED:
+        return ""
+    return (
+        f"{NONE}: {part:.0%} of the weights could go with them within {SHARE:.0%} of the budget, "
+        f"and under {LEAST_SAVED:.0%} rounding makes more of it; {ASK}"
+    )
+
+
+def _size(model: ir.Model) -> int:
+    """Return the number of values in the initializers."""
+    tensors = (value.const_value for _, value in walk.initializers(model))
+    return sum(prod(tensor.shape.numpy()) for tensor in tensors if tensor is not None)
 
 
 def narrowed_by(search: Search, plan: Plan, progress: Progress | None = None) -> Narrowed | None:

@@ -12,25 +12,25 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsqueeze.analysis.units import Units
 from onnxsqueeze.config import Importance
 from onnxsqueeze.facts.records import Fidelity
 from onnxsqueeze.measure.fidelity import fidelity_against
 from onnxsqueeze.measure.importance import unit_importance
-from onnxsqueeze.measure.prune_repair import (
-    Cut,
-    Kept,
-    Repair,
-)
+from onnxsqueeze.measure.prune_repair import Kept, Repair
 from onnxsqueeze.measure.prune_widths import curves, removals, work
 from onnxsqueeze.numerics.pruning import CRITERIA, Criterion, Removal
 from onnxsqueeze.numerics.pruning_widths import narrowed
 from onnxsqueeze.progress import Progress, silent
-from onnxsqueeze.search.cutting import Cutting, Walk, affordable_walk, cutting, refitted
+from onnxsqueeze.search.cutting import Cutting, Walk, affordable_walk, refitted
 from onnxsqueeze.search.trial import Search, deadline, loses_less
 
 LADDER = tuple(step / 20 for step in range(1, 18))
 """Parts of the work that are tried to go."""
+PARTS_LEFT = tuple(1 - part for part in LADDER)
+
+
+Orders = Mapping[str, tuple[Removal, ...]]
+"""By group, the orders in which its units may go."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def ranking(
     *,
     criterion: Importance = "obs",
     node_costs: Mapping[str, float] | None = None,
+    orders: Orders | None = None,
     progress: Progress | None = None,
 ) -> Ranking:
     """Return in which order units go, and the widths for each part of the work.
@@ -104,6 +105,7 @@ def ranking(
         cuts: What may be removed, and how.
         criterion: What ranks the units of a group.
         node_costs: Cost of each node by name, for one in milliseconds; None for multiply-adds.
+        orders: What ``removals`` returns for this criterion, where that is known.
         progress: Called with (stage, done, all).
     """
     tell, model, units = progress or silent, search.model, cuts.units
@@ -120,7 +122,7 @@ def ranking(
     found = curves(
         model,
         units,
-        removals(model, units, cuts.known, _told_by_moments(criterion), scores),
+        orders or removals(model, units, cuts.known, _told_by_moments(criterion), scores),
         cuts.cut,
         cuts.known,
         search.reference,
@@ -129,7 +131,7 @@ def ranking(
     order = {name: best for name, (_, best) in found.items()}
     cost = work(model, units, search.facts.shapes, node_costs)
     losses = {name: curve for name, (curve, _) in found.items()}
-    widths = narrowed(losses, cost, [1 - part for part in LADDER])
+    widths = narrowed(losses, cost, PARTS_LEFT)
     whole = cost({})
     removed = [1 - cost(one) / whole if whole > 0 else 0.0 for one in widths]
     damage = [
@@ -146,12 +148,12 @@ def _told_by_moments(criterion: Importance) -> Criterion:
 
 def pruned(
     search: Search,
-    units: Sequence[Units],
-    cut: Cut,
+    cuts: Cutting,
     *,
     share: float = 0.5,
     criterion: Importance = "obs",
     node_costs: Mapping[str, float] | None = None,
+    orders: Orders | None = None,
     progress: Progress | None = None,
 ) -> Pruned | None:
     """Return the most pruned model whose drop keeps to a share of the budget, or None.
@@ -162,24 +164,24 @@ def pruned(
     one ends: on the rungs above, or, where that fails, on the same one.
 
     Args:
-        search: The search; nothing is pruned that its limits keep.
-        units: What may be removed.
-        cut: Removes it, and fits nothing.
+        search: The search.
+        cuts: What may be removed, and how.
         share: Part of the budget that pruning may spend, from 0 to 1; the rest is for rounding.
         criterion: What ranks the units of a group.
         node_costs: Cost of each node by name; None for multiply-adds.
+        orders: See ``ranking``.
         progress: Called with (stage, done, all).
     """
     tell, end = progress or silent, deadline(search)
-    cuts = cutting(search, units, cut, progress)
     ranks = ranking(
         search,
         cuts,
         criterion=criterion,
         node_costs=node_costs,
+        orders=orders,
         progress=progress,
     )
-    allowed, high = share * search.budget.max_drop, _rungs(search) - 1
+    allowed, high = share * search.budget.max_drop, rungs(search) - 1
     first = max(sum(damage <= allowed for damage in ranks.damage[: high + 1]) - 1, 0)
 
     def highest(low: int, first: int, walk: Walk | None) -> tuple[Pruned, int] | None:
@@ -200,14 +202,14 @@ def pruned(
     return again if again is not None and loses_less(again.fidelity, best.fidelity) else best
 
 
-def _rungs(search: Search) -> int:
+def rungs(search: Search) -> int:
     """Return how many rungs of the ladder the limits allow."""
     return sum(part <= search.limits.max_prune for part in LADDER)
 
 
 def _highest(
     make: Callable[[int], Pruned | None],
-    rungs: range,
+    tried: range,
     first: int,
     allowed: float,
     end: float,
@@ -219,13 +221,13 @@ def _highest(
 
     Args:
         make: Makes and measures the model of a rung; None where nothing goes.
-        rungs: What may be tried.
+        tried: Rungs that may be.
         first: The rung to begin with.
         allowed: What the drop's pessimistic end may be.
         end: When it must end, by ``time.monotonic``.
         tell: Called with (stage, done, all).
     """
-    low, high = rungs.start, rungs.stop - 1
+    low, high = tried.start, tried.stop - 1
     best, is_bounded, step, rung = None, False, 1, first
     while low <= high and time.monotonic() < end:
         made = make(rung)
@@ -238,7 +240,7 @@ def _highest(
         else:
             to = rung - step if is_bounded else rung + step
             rung, step = min(max(to, low), high), 2 * step
-        tell("pruning within the budget", len(rungs) - (high - low + 1), len(rungs))
+        tell("pruning within the budget", len(tried) - (high - low + 1), len(tried))
     return best
 
 

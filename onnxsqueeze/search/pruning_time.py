@@ -22,12 +22,14 @@ PER_BYTE = 140.0
 """What writing, checking and loading a model takes for each of its bytes, in multiply-adds."""
 QUICK_TRIALS, SLOW_TRIALS = 5, 2
 """Rungs of the ladder that are tried, about, without and with a repair layer by layer."""
-SECONDS = 120.0
+SECONDS = 300.0
 """Pruning that takes longer is left out where it was not asked for."""
+NONE = "no channels, neurons or heads removed"
+ASK = "--prune on, or --objective latency, does it"
 
 
-def pruning_seconds(search: Search) -> float:
-    """Return about how many seconds of one core pruning will take, within a factor of two or so.
+def screening_seconds(search: Search) -> float:
+    """Return about how many seconds of one core it takes to tell whether pruning will pay.
 
     It grows with the multiply-adds and with the third power of what a weight reads.
 
@@ -35,43 +37,60 @@ def pruning_seconds(search: Search) -> float:
         search: The search.
     """
     found = list(readers(search.model).values())
-    once = sum(multiply_adds(search.model, search.facts.shapes).multiply_adds.values()) + PER_RUN
-    given, held_out = len(search.samples) * once, len(search.reference.samples) * once
+    given = len(search.samples) * _once(search)
+    return (given + sum(_moments(search, one) + _ranked(one) for one in found)) / RATE
+
+
+def pruning_seconds(search: Search) -> float:
+    """Return about how many seconds of one core pruning will take, within a factor of two or so.
+
+    Args:
+        search: The search.
+    """
+    found, once = list(readers(search.model).values()), _once(search)
+    held_out = len(search.reference.samples) * once
     written = PER_BYTE * sum(4.0 * prod(one.shape) for one in found)
-    moments, refits = sum(_moments(search, one) for one in found), sum(map(_refit, found))
+    refits = sum(map(_refit, found))
     tried = (1 + len(TRIED_PARTS)) * (len(found) * (TRIED_SAMPLES * once + written) + refits)
     quick, walk = held_out + written + refits, affordable_walk(search)
     trials = QUICK_TRIALS * quick
     if walk is not None:
         runs = 2 * len(walk.samples) * once * min(walk.stages, len(found))
-        trials += SLOW_TRIALS * (quick + runs + moments + sum(map(_descent, found)))
-    return float((given + moments + sum(map(_ranked, found)) + tried + trials) / RATE)
+        moments = sum(_moments(search, one) for one in found)
+        descent = max((_descent(search, one) for one in found), default=0.0)
+        trials += SLOW_TRIALS * (quick + runs + moments + descent)
+    return screening_seconds(search) + (tried + trials) / RATE
 
 
-def left_out(search: Search) -> str:
+def too_long(seconds: float) -> str:
     """Return in words that pruning is left out for its time, and how to ask for it; or nothing.
 
     Args:
-        search: The search; its objective and limits tell whether pruning was asked for.
+        seconds: What it, or a part of it, takes.
     """
-    if search.limits.prunes_however_long(search.target.objective):
-        return ""
-    seconds = pruning_seconds(search)
     if seconds <= SECONDS:
         return ""
-    return (
-        f"no channels, neurons or heads removed, since that would take about {seconds / 60:.0f} "
-        "minutes: --prune on, or --objective latency, does it"
-    )
+    return f"{NONE}, since that would take about {seconds / 60:.0f} minutes: {ASK}"
+
+
+def _once(search: Search) -> float:
+    """Return the multiply-adds that a run takes, with what it takes beside them."""
+    counted = multiply_adds(search.model, search.facts.shapes).multiply_adds
+    return sum(counted.values()) + PER_RUN
 
 
 def _moments(search: Search, reader: Reader) -> float:
     """Return the multiply-adds of a Gram matrix."""
-    groups, out, features = reader.dims
-    outs = reader.shape[0] if reader.is_wide else groups * out
-    there = len(search.samples) * prod(search.facts.shapes.get(reader.y, ())) // outs
-    rows = min(max(ROWS_PER_FEATURE * features, FEWEST_ROWS), MOST_ROWS, there)
+    groups, _, features = reader.dims
+    rows = min(max(ROWS_PER_FEATURE * features, FEWEST_ROWS), MOST_ROWS, _there(search, reader))
     return float(groups * rows) * features**2
+
+
+def _there(search: Search, reader: Reader) -> int:
+    """Return how many rows all samples have."""
+    groups, out, _ = reader.dims
+    outs = reader.shape[0] if reader.is_wide else groups * out
+    return len(search.samples) * prod(search.facts.shapes.get(reader.y, ())) // outs
 
 
 def _ranked(reader: Reader) -> float:
@@ -86,9 +105,13 @@ def _refit(reader: Reader) -> float:
     return groups * (0.7 * features**3 + 15.0 * min(out, features) * features**2)
 
 
-def _descent(reader: Reader) -> float:
-    """Return the work of conjugate gradients on the windows of a wide kernel."""
-    whole = replace(reader, is_wide=False)
-    _, out, features = whole.dims
-    values = min(MOST_BYTES / 4, MOST_WINDOWS * features)
-    return 3.0 * MOST_STEPS * values * out if reader.is_wide else 0.0
+def _descent(search: Search, reader: Reader) -> float:
+    """Return the work of conjugate gradients on the windows of a wide kernel, half of all steps.
+
+    Groups that are cut are mostly read by one such kernel.
+    """
+    if not reader.is_wide:
+        return 0.0
+    _, out, features = replace(reader, is_wide=False).dims
+    values = min(MOST_BYTES / 4, min(MOST_WINDOWS, _there(search, reader)) * features)
+    return 1.5 * MOST_STEPS * values * out
