@@ -99,7 +99,7 @@ def test_dead_units_are_foretold_to_go_before_anything_is_tried(tmp_path: Path) 
         assert foretold_saving(search, cuts, orders, 1.0) > saved[-1]
     # Half of both layers' units take 6·16 + 3·16·16 + 4·16 of 6·32 + 32·32 + 4·32 weights along.
     assert saved[0] > 0.6
-    assert saved[1] < 0.1
+    assert saved[1] < saved[0]
 
 
 def test_no_budget_prunes_nothing(tmp_path: Path) -> None:
