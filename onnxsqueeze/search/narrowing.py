@@ -126,7 +126,7 @@ def _found(search: Search, progress: Progress | None) -> dict[str, object] | str
         orders = removals(fixed.model, cuts.units, cuts.known)
         allowed = SHARE * search.budget.max_drop
         saving = foretold_saving(fixed, cuts, orders, allowed)
-        if words := _too_little(saving) or too_long(pruning_seconds(fixed)):
+        if words := _too_little(saving) or too_long(pruning_seconds(fixed, len(orders))):
             return words
     criterion = search.limits.importance
     known = orders if criterion == "obs" else None
