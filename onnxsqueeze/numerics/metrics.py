@@ -132,7 +132,8 @@ def output_kinds(looks: Iterable[Outputs]) -> dict[str, Kind]:
     * ``classes``: the last axis is at least 3 wide and every row of it is a distribution (not
       negative, sum 1 within 0.001); or the output is the only one of floats, has shape ``(N, C)``
       with ``C >= 3``, and its rows do not all have length 1 (within 0.01): class scores, and not
-      embeddings; or it is at least 3 wide and its name ends in ``logits``, as exporters name the
+      embeddings (unless all values are in [0, 1] and a row has two over 0.5: those are labels
+      that go together); or it is at least 3 wide and its name ends in ``logits``, as exporters name the
       scores of a language model's tokens.
     * ``probabilities``: all values are in [0, 1] (within 0.001), some under and some over
       0.5.
@@ -176,10 +177,11 @@ def _worded(kind: Kind, slices: Slices | None) -> str:
 def _features(y: Array) -> list[bool]:
     """Return what speaks for or against a kind; any over the samples is what counts.
 
-    [wide, no distribution, not (N, C), not unit rows, outside [0, 1], some < 0.5, some > 0.5]
+    [wide, no distribution, not (N, C), not unit rows, outside [0, 1], some < 0.5, some > 0.5, a
+    row with two > 0.5]
     """
     if y.size == 0:
-        return [False, False, False, False, False, False, False]
+        return [False] * 8
     rows = y.reshape(-1, y.shape[-1] if y.ndim else 1)
     sums_to_one = (np.abs(rows.sum(axis=1) - 1) <= _TOLERANCE).all()
     unit = (np.abs(np.linalg.norm(rows, axis=1) - 1) <= _NORM_TOLERANCE).all()
@@ -191,16 +193,17 @@ def _features(y: Array) -> list[bool]:
         not bool(((y >= -_TOLERANCE) & (y <= 1 + _TOLERANCE)).all()),
         bool((y < 0.5).any()),
         bool((y > 0.5).any()),
+        bool(((rows > 0.5).sum(axis=1) > 1).any()),
     ]
 
 
 def _kind(found: list[list[bool]], *, only: bool, is_named: bool) -> Kind:
     if not found:
         return "labels"
-    wide, spread, not_flat, not_unit, outside, under, over = np.any(found, axis=0).tolist()
+    wide, spread, not_flat, not_unit, outside, under, over, two = np.any(found, axis=0).tolist()
     if wide and (is_named or not spread):
         return "classes"
-    if wide and only and not_unit and not not_flat:
+    if wide and only and not_unit and not not_flat and (outside or not two):
         return "classes"
     if under and over and not outside:
         return "probabilities"

@@ -35,6 +35,10 @@ MASK = np.array([0.9, 0.8, 0.1, 0.2])
         ({"y": LOGITS[:, :2]}, {"y": "values"}),
         ({"y": MASK}, {"y": "probabilities"}),
         ({"y": np.array([np.nextafter(np.float32(1), np.float32(2)), 0])}, {"y": "probabilities"}),
+        # Two over 0.5 in a row of one output are labels side by side; one may be the class.
+        ({"y": np.array([[0.9, 0.7, 0.1]])}, {"y": "probabilities"}),
+        ({"y": np.array([[0.9, 0.3, 0.1]])}, {"y": "classes"}),
+        ({"y": np.array([[1.9, 0.7, 0.1]])}, {"y": "classes"}),
         ({"y": MASK / 3}, {"y": "values"}),
         ({"y": MASK + 0.5}, {"y": "values"}),
         ({"y": np.array(0.3)}, {"y": "values"}),
