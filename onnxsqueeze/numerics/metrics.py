@@ -133,8 +133,8 @@ def output_kinds(looks: Iterable[Outputs]) -> dict[str, Kind]:
       negative, sum 1 within 0.001); or the output is the only one of floats, has shape ``(N, C)``
       with ``C >= 3``, and its rows do not all have length 1 (within 0.01): class scores, and not
       embeddings (unless all values are in [0, 1] and a row has two over 0.5: those are labels
-      that go together); or it is at least 3 wide and its name ends in ``logits``, as exporters name the
-      scores of a language model's tokens.
+      that go together); or it is at least 3 wide and its name ends in ``logits``, as exporters
+      name the scores of a language model's tokens.
     * ``probabilities``: all values are in [0, 1] (within 0.001), some under and some over
       0.5.
     * ``values``: everything else.
