@@ -43,10 +43,9 @@ def removals(
     known: Known,
     criterion: Criterion = "obs",
     scores: Mapping[str, Array] | None = None,
+    ridges: Sequence[float] = RIDGES,
 ) -> dict[str, tuple[Removal, ...]]:
     """Return by group the orders in which its units may go; groups that no weight reads have none.
-
-    There is one order for each of ``RIDGES``.
 
     Args:
         model: The whole model.
@@ -55,6 +54,7 @@ def removals(
         criterion: What ranks units.
         scores: How much each unit matters, by group, where that is known; what matters least goes
             first, whatever the criterion.
+        ridges: There is one order for each.
     """
     found = {}
     read = readers(model)
@@ -67,7 +67,7 @@ def removals(
                 ranked(matrices, one.count, ridge, criterion)
                 if order is None
                 else removal(matrices, one.count, ridge, order)
-                for ridge in RIDGES
+                for ridge in ridges
             )
             found[one.name] = tuple(orders)
     return found

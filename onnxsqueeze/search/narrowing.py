@@ -15,7 +15,7 @@ from onnxsqueeze import __version__
 from onnxsqueeze.analysis.units import Units
 from onnxsqueeze.errors import ModelError, PlanError
 from onnxsqueeze.graph import io, walk
-from onnxsqueeze.measure.prune_widths import removals, work
+from onnxsqueeze.measure.prune_widths import work
 from onnxsqueeze.passes.fix_reshapes import fix_reshapes
 from onnxsqueeze.plan.types import Order, Plan, UnitsChoice
 from onnxsqueeze.progress import Progress
@@ -121,16 +121,12 @@ def _found(search: Search, progress: Progress | None) -> dict[str, object] | str
     fixed = _with_fixed_reshapes(search)
     units, cut = prunable(fixed)
     cuts = cutting(fixed, units, cut, progress)
-    orders = None
     if not _is_asked_for(search):
-        orders = removals(fixed.model, cuts.units, cuts.known)
-        allowed = SHARE * search.budget.max_drop
-        saving = foretold_saving(fixed, cuts, orders, allowed)
-        if words := _too_little(saving) or too_long(pruning_seconds(fixed, len(orders))):
+        saving = foretold_saving(fixed, cuts, SHARE * search.budget.max_drop)
+        if words := _too_little(saving) or too_long(pruning_seconds(fixed, len(cuts.units))):
             return words
     criterion = search.limits.importance
-    known = orders if criterion == "obs" else None
-    found = pruned(fixed, cuts, share=SHARE, criterion=criterion, orders=known, progress=progress)
+    found = pruned(fixed, cuts, share=SHARE, criterion=criterion, progress=progress)
     if found is None:
         return f"{NONE}: none can go within {SHARE:.0%} of the budget"
     gone = 1 - _size(found.model) / _size(search.model)

@@ -29,10 +29,6 @@ LADDER = tuple(step / 20 for step in range(1, 18))
 PARTS_LEFT = tuple(1 - part for part in LADDER)
 
 
-Orders = Mapping[str, tuple[Removal, ...]]
-"""By group, the orders in which its units may go."""
-
-
 @dataclass(frozen=True)
 class Pruned:
     """A pruned and repaired model, and what it keeps.
@@ -95,7 +91,6 @@ def ranking(
     *,
     criterion: Importance = "obs",
     node_costs: Mapping[str, float] | None = None,
-    orders: Orders | None = None,
     progress: Progress | None = None,
 ) -> Ranking:
     """Return in which order units go, and the widths for each part of the work.
@@ -105,7 +100,6 @@ def ranking(
         cuts: What may be removed, and how.
         criterion: What ranks the units of a group.
         node_costs: Cost of each node by name, for one in milliseconds; None for multiply-adds.
-        orders: What ``removals`` returns for this criterion, where that is known.
         progress: Called with (stage, done, all).
     """
     tell, model, units = progress or silent, search.model, cuts.units
@@ -122,7 +116,7 @@ def ranking(
     found = curves(
         model,
         units,
-        orders or removals(model, units, cuts.known, _told_by_moments(criterion), scores),
+        removals(model, units, cuts.known, _told_by_moments(criterion), scores),
         cuts.cut,
         cuts.known,
         search.reference,
@@ -153,7 +147,6 @@ def pruned(
     share: float = 0.5,
     criterion: Importance = "obs",
     node_costs: Mapping[str, float] | None = None,
-    orders: Orders | None = None,
     progress: Progress | None = None,
 ) -> Pruned | None:
     """Return the most pruned model whose drop keeps to a share of the budget, or None.
@@ -169,7 +162,6 @@ def pruned(
         share: Part of the budget that pruning may spend, from 0 to 1; the rest is for rounding.
         criterion: What ranks the units of a group.
         node_costs: Cost of each node by name; None for multiply-adds.
-        orders: See ``ranking``.
         progress: Called with (stage, done, all).
     """
     tell, end = progress or silent, deadline(search)
@@ -178,7 +170,6 @@ def pruned(
         cuts,
         criterion=criterion,
         node_costs=node_costs,
-        orders=orders,
         progress=progress,
     )
     allowed, high = share * search.budget.max_drop, rungs(search) - 1

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
-
-import numpy.typing as npt
 
 from onnxsqueeze.graph import walk
-from onnxsqueeze.measure.prune_widths import multiple_of, work
-from onnxsqueeze.numerics.pruning import Removal
-from onnxsqueeze.numerics.pruning_widths import Curve, narrowed
+from onnxsqueeze.measure.prune_widths import RIDGES, multiple_of, removals, work
+from onnxsqueeze.numerics.pruning_widths import Curve, Widths, narrowed
 from onnxsqueeze.search.cutting import Cutting
-from onnxsqueeze.search.pruning import PARTS_LEFT, Orders, rungs
+from onnxsqueeze.search.pruning import PARTS_LEFT, rungs
 from onnxsqueeze.search.trial import Search
 
-Array = npt.NDArray[Any]
 
-
-def foretold_saving(search: Search, cuts: Cutting, orders: Orders, allowed: float) -> float:
+def foretold_saving(search: Search, cuts: Cutting, allowed: float) -> float:
     """Return the part of the weights that will go within a drop, by the layers' own losses.
 
     Each loss is a part of its own layer's output, and they are added up: on MiniLM a third of what
@@ -27,18 +21,17 @@ def foretold_saving(search: Search, cuts: Cutting, orders: Orders, allowed: floa
     Args:
         search: The search.
         cuts: What may be removed.
-        orders: In which order; see ``removals``.
         allowed: The drop.
     """
-    model, shapes = search.model, search.facts.shapes
+    model, shapes, units = search.model, search.facts.shapes, cuts.units
+    orders = removals(model, units, cuts.known, ridges=RIDGES[:1])
     curves = {
-        one.name: Curve(_least(orders[one.name]), multiple_of(model, one))
-        for one in cuts.units
+        one.name: Curve(orders[one.name][0].losses, multiple_of(model, one))
+        for one in units
         if one.name in orders
     }
-    goals = PARTS_LEFT[: rungs(search)]
-    within = {}
-    for widths in narrowed(curves, work(model, cuts.units, shapes), goals):
+    within: Widths = {}
+    for widths in narrowed(curves, work(model, units, shapes), PARTS_LEFT[: rungs(search)]):
         losses = (curves[name].damage[curves[name].count - n] for name, n in widths.items())
         if float(sum(losses)) <= allowed:
             within = widths
@@ -51,11 +44,5 @@ def foretold_saving(search: Search, cuts: Cutting, orders: Orders, allowed: floa
         node.name or "": float(sum(sizes.get(v.name, 0) for v in node.inputs if v is not None))
         for node in model.graph
     }
-    left = work(model, cuts.units, shapes, read)
+    left = work(model, units, shapes, read)
     return (left({}) - left(within)) / max(sum(sizes.values()), 1)
-
-
-def _least(orders: tuple[Removal, ...]) -> Array:
-    """Return the losses of the order that loses least at half of the units."""
-    best = min(orders, key=lambda one: float(one.losses[len(one.order) // 2]))
-    return best.losses
