@@ -180,12 +180,11 @@ def pruned(
         return _highest(make, range(low, high + 1), first, allowed, end, tell)
 
     quick, walk = highest(0, first, None), affordable_walk(search)
-    if walk is None or time.monotonic() >= end:
-        return quick and quick[0]
     if quick is None:
-        slow = highest(0, first, walk)
-        return slow and slow[0]
+        return None
     best, rung = quick
+    if walk is None or time.monotonic() >= end:
+        return best
     slow = highest(rung + 1, rung + 1, walk)
     if slow is not None:
         return slow[0]
