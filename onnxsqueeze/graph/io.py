@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnxsqueeze.errors import ModelError, OutputError
 from onnxsqueeze.graph import edit, walk
 from onnxsqueeze.graph.check import check_model
+from onnxsqueeze.graph.formats import other_format
 from onnxsqueeze.graph.mapped import in_memory, inlined
 from onnxsqueeze.graph.one_file import write_one_file
 from onnxsqueeze.graph.protos import all_tensors, external_location, graph_protos
@@ -208,10 +209,9 @@ def _proto(path: Path) -> onnx.ModelProto:
         ) from error
     if not content:
         raise ModelError(f"{path} is empty\n  Copy or export the model again.")
-    if content.startswith(b"version https://git-lfs"):
-        raise ModelError(
-            f"{path} is a Git LFS pointer, not the model\n  Fetch the file itself: git lfs pull"
-        )
+    if other := other_format(content):
+        name, advice = other
+        raise ModelError(f"{path} is {name}, not an ONNX model\n  {advice}.")
     try:
         proto = onnx.ModelProto.FromString(content)
     except DecodeError as error:

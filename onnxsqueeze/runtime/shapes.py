@@ -43,4 +43,20 @@ def measured_shapes(model: ir.Model, feed: Mapping[str, Array]) -> dict[str, Sha
         if len(present) == len(made):
             for output, one in zip(present, made, strict=True):
                 shapes[output.name or ""] = tuple(next(iter(one.values())))
-    return shapes
+    return shapes | _of_functions(copy, feed, shapes)
+
+
+def _of_functions(
+    model: ir.Model, feed: Mapping[str, Array], known: Mapping[str, Shape]
+) -> dict[str, Shape]:
+    """Return the shapes of the main graph's tensors that no event tells of.
+
+    An operator without a kernel runs as the nodes that ONNX defines it by, under other names.
+    """
+    outputs = [value.name or "" for node in model.graph for value in node.outputs]
+    lacking = [name for name in outputs if name and name not in known]
+    if not lacking:
+        return {}
+    made = ort.session(ort.expose(model, lacking), optimization="off", threads=1, low_memory=True)
+    values = ort.run(made, {one.name: feed[one.name] for one in made.get_inputs()})
+    return {name: value.shape for name, value in values.items() if isinstance(value, np.ndarray)}
