@@ -30,7 +30,7 @@ from onnxsqueeze.report.build import Story
 from onnxsqueeze.runtime.memory import release
 from onnxsqueeze.search import GIVEN_BACK, Search, trials
 from onnxsqueeze.search.large import holds_budget, large_plans
-from onnxsqueeze.search.trial import LARGE_FILE
+from onnxsqueeze.search.trial import LARGE_FILE, spelled
 
 CLEARLY_FASTER = 1.03
 """Integer kernels must beat stored weights by this factor on the whole model to be used."""
@@ -211,7 +211,9 @@ class Workshop:
                 else "the model has no weight that could be stored in another form",
             ),
         )
-        path, applied = self._written(self.loaded.model), Applied(self.loaded.model, (), {})
+        shapes = self.search.facts.shapes
+        applied = spelled(Applied(self.loaded.model.clone(), (), {}), shapes)
+        path = self._written(applied.model)
         cleaned = Outcome(path, plan, applied, self._validated(path, plan), False, notes)
         is_larger = cleaned.validation.result_bytes > cleaned.validation.original_bytes
         if not is_larger and drop_high(cleaned) <= self.search.budget.max_drop:

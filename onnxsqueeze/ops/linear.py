@@ -48,8 +48,8 @@ def _conv_ties(node: ir.Node, shapes: Shapes) -> list[Tie]:
     ties = [same(Port("X", 0), Port("Y", 0), shapes["Y"][0]), same(w_out, y, m), same(b, y, m)]
     if group == 1:
         return [*ties, same(x, w_in, c)]
-    if group == c == m:  # depthwise: channel i of X makes channel i of Y; W axis 1 has dim 1
-        return [*ties, same(x, y, c)]
+    if group == c:  # depthwise: channel i of X makes m/c of Y; W axis 1 has dim 1
+        return [*ties, Tie(y, x, np.arange(m), np.arange(m) // (m // c))]
     # Groups must stay equal in size, so entry k of every group goes together.
     ties.append(Tie(x, w_in, np.arange(c), np.arange(c) % (c // group)))
     ties.append(Tie(y, y, np.arange(m), np.arange(m) % (m // group)))
@@ -66,8 +66,8 @@ def _transposed_ties(node: ir.Node, shapes: Shapes) -> list[Tie]:
     ties = [same(Port("X", 0), Port("Y", 0), shapes["Y"][0]), same(x, w_in, c), same(b, y, m)]
     if group == 1:
         return [*ties, same(w_out, y, m)]
-    if group == c == m:
-        return [*ties, same(x, y, c)]
+    if group == c:
+        return [*ties, Tie(y, x, np.arange(m), np.arange(m) // (m // c))]
     ties.append(Tie(x, x, np.arange(c), np.arange(c) % (c // group)))
     ties.append(Tie(y, w_out, np.arange(m), np.arange(m) % (m // group)))
     return ties

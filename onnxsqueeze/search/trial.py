@@ -26,6 +26,7 @@ from onnxsqueeze.passes.scale_axes import scale_axes
 from onnxsqueeze.plan.make import make_plan
 from onnxsqueeze.plan.types import Order, Plan, UnitsChoice
 from onnxsqueeze.progress import Progress, silent
+from onnxsqueeze.runtime.shapes import Shape
 
 LEVELS = 98
 """Damage limits that are tried: level k is ``10 ** (-k / 12)``, from 1 to 1e-8; the last is 0."""
@@ -218,7 +219,8 @@ def applied(
         progress=lambda done, total: tell("importance of weights", done, total),
     )
     if plan.order == "each":
-        return _spelled(apply(plan, scaled.model, scaled.grams, scores=scores, store=store), facts)
+        made = apply(plan, scaled.model, scaled.grams, scores=scores, store=store)
+        return spelled(made, facts.shapes)
     refined = sequential(
         plan,
         scaled.model,
@@ -231,15 +233,25 @@ def applied(
         scores=scores,
         progress=lambda done, total: tell("rounding in the order of the graph", done, total),
     )
-    made, biases = refined.codes, refined.biases
-    return _spelled(
-        apply(plan, scaled.model, scaled.grams, made=made, biases=biases, store=store), facts
+    made = apply(
+        plan,
+        scaled.model,
+        scaled.grams,
+        made=refined.codes,
+        biases=refined.biases,
+        store=store,
     )
+    return spelled(made, facts.shapes)
 
 
-def _spelled(made: Applied, facts: Facts) -> Applied:
-    """Return what was made with its convolutions in the spelling that runs fastest."""
-    return replace(made, changes=(*made.changes, *pads_apart(made.model, facts.shapes)))
+def spelled(made: Applied, shapes: Mapping[str, Shape]) -> Applied:
+    """Return a made model, changed in place to the spelling of its nodes that runs fastest.
+
+    Args:
+        made: The model.
+        shapes: Measured shapes by tensor.
+    """
+    return replace(made, changes=(*made.changes, *pads_apart(made.model, shapes)))
 
 
 def deadline(search: Search) -> float:
