@@ -20,7 +20,7 @@ from onnxsqueeze.runtime.shapes import measured_shapes
 from onnxsqueeze.search import cutting as cutting_of
 from onnxsqueeze.search.cutting import STAGES, affordable_walk, cutting, prunable
 from onnxsqueeze.search.pruning import LADDER, at_rung, pruned, ranking
-from onnxsqueeze.search.pruning_screen import foretold_saving
+from onnxsqueeze.search.pruning_screen import Saving, foretold_saving
 from onnxsqueeze.search.trial import Search
 from tests.measure.pruning import SliceCut, deep, deep_units
 from tests.runtime.made import made, random
@@ -94,10 +94,21 @@ def test_dead_units_are_foretold_to_go_before_anything_is_tried(tmp_path: Path) 
         search = searched(model, tmp_path, 0.01)
         cuts = cutting(search, UNITS, SliceCut(UNITS))
         saved.append(foretold_saving(search, cuts, 1e-4))
-        assert foretold_saving(search, cuts, 1.0) > saved[-1]
+        assert foretold_saving(search, cuts, 1.0).weights > saved[-1].weights
+        assert foretold_saving(search, cuts, 0.0).work <= saved[-1].work
     # Half of both layers' units take 6·16 + 3·16·16 + 4·16 of 6·32 + 32·32 + 4·32 weights along.
-    assert saved[0] > 0.6
-    assert saved[1] < saved[0]
+    assert saved[0].weights > 0.6
+    assert saved[1].weights < saved[0].weights
+
+
+@pytest.mark.parametrize(
+    ("weights", "work", "enough"),
+    [(0.2, 0.0, True), (0.19, 0.3, False), (0.19, 0.31, True), (0.0, 0.5, True)],
+)
+def test_a_fifth_of_the_weights_is_worth_it_or_less_with_more_work(
+    weights: float, work: float, enough: bool
+) -> None:
+    assert Saving(weights, work).is_enough == enough
 
 
 def test_no_budget_prunes_nothing(tmp_path: Path) -> None:

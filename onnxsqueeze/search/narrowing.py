@@ -29,7 +29,7 @@ from onnxsqueeze.search.cutting import (
     refitted,
 )
 from onnxsqueeze.search.pruning import pruned
-from onnxsqueeze.search.pruning_screen import foretold_saving
+from onnxsqueeze.search.pruning_screen import Saving, foretold_saving
 from onnxsqueeze.search.pruning_time import (
     ASK,
     NONE,
@@ -41,9 +41,6 @@ from onnxsqueeze.search.trial import Search
 
 SHARE = 0.7
 """Part of the budget that pruning may spend; the rest is for rounding."""
-LEAST_SAVED = 0.2
-"""Part of the weights that must go where bytes count first: the budget that is spent on it would
-have saved up to 0.9 bits (5.2 dB) of each weight, at 4 to 5 bits."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ def _found(search: Search, progress: Progress | None) -> dict[str, object] | str
     found = pruned(fixed, cuts, share=SHARE, criterion=criterion, progress=progress)
     if found is None:
         return f"{NONE}: none can go within {SHARE:.0%} of the budget"
-    gone = 1 - _size(found.model) / _size(search.model)
+    gone = Saving(1 - _size(found.model) / _size(search.model), found.removed)
     if not _is_asked_for(search) and (words := _too_little(gone)):
         return words
     counts = {one.name: one.count for one in units}
@@ -145,13 +142,13 @@ def _found(search: Search, progress: Progress | None) -> dict[str, object] | str
     return key
 
 
-def _too_little(part: float) -> str:
-    """Return in words that too few weights can go to be worth the budget, or nothing."""
-    if part >= LEAST_SAVED:
+def _too_little(saving: Saving) -> str:
+    """Return in words that too little can go to be worth the budget, or nothing."""
+    if saving.is_enough:
         return ""
     return (
-        f"{NONE}: {part:.0%} of the weights could go with them within {SHARE:.0%} of the budget, "
-        f"and under {LEAST_SAVED:.0%} rounding makes more of it; {ASK}"
+        f"{NONE}: {saving.weights:.0%} of the weights and {saving.work:.0%} of the multiply-adds "
+        f"could go with them for {SHARE:.0%} of the budget, of which rounding makes more; {ASK}"
     )
 
 
