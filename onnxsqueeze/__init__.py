@@ -17,7 +17,7 @@ Example:
 
 from __future__ import annotations
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 from onnxsqueeze.api import (
     Compressed,

@@ -34,9 +34,10 @@ LINEAR = [
     op("Conv", "X1 W1|W0 Y1", X=(1, 4, 3, 4, 5), const_W=(2, 4, 2, 2, 2)),
     op("Conv", "X1 W0 B0 Y1", X=(2, 4, 7), const_W=(4, 1, 3), const_B=(4,), with_={"group": 4}),
     op("Conv", "X1 W1|W0 B0 Y1", X=(2, 6, 7), const_W=(4, 3, 3), const_B=(4,), with_={"group": 2}),
-    op("Conv", "W0 B0 Y1", X=(2, 3, 7), const_W=(6, 1, 3), const_B=(6,), with_={"group": 3}),
+    op("Conv", "X1 W0 B0 Y1", X=(2, 3, 7), const_W=(6, 1, 3), const_B=(6,), with_={"group": 3}),
     op("ConvTranspose", "X1 W0|W1 B0 Y1", X=(2, 6, 5), const_W=(6, 4, 3), const_B=(4,)),
     op("ConvTranspose", "X1 W0 Y1", X=(2, 4, 5), const_W=(4, 1, 2), with_={"group": 4}),
+    op("ConvTranspose", "X1 W0 Y1", X=(2, 3, 5), const_W=(3, 2, 2), with_={"group": 3}),
     op("ConvTranspose", "X1 W0|W1 Y1", X=(2, 6, 5, 4), const_W=(6, 2, 2, 2), with_={"group": 2}),
     op("Gemm", "A1 B0|B1 C0 Y1", A=(3, 6), const_B=(6, 4), const_C=(4,)),
     op(

@@ -48,6 +48,32 @@ def test_scalars_empty_tensors_and_missing_outputs():
     assert "" not in found
 
 
+def test_an_operator_without_a_kernel_has_the_shape_of_the_run():
+    """ONNX Runtime runs these as the nodes that ONNX defines them by."""
+    model = made(
+        """
+    g (float[N,4] x) => (float[] y) <float[4,2] w> {
+      k = MatMul (x, w)
+      s = HardSwish (k)
+      t = Swish (s)
+      y = Relu (t)
+    }""",
+        opset=24,
+    )
+    found = measured_shapes(model, {"x": random(3, 4)})
+    assert (found["k"], found["s"], found["t"], found["y"]) == ((3, 2),) * 4
+
+
+def test_sequences_have_no_shape():
+    model = made("""
+    g (float[N,4] x) => (float[] y) {
+      s = SplitToSequence <axis = 1> (x)
+      y = ConcatFromSequence <axis = 1> (s)
+    }""")
+    found = measured_shapes(model, {"x": random(3, 4)})
+    assert found == {"x": (3, 4), "y": (3, 4)}
+
+
 def test_only_the_branch_that_was_taken_has_shapes():
     model = made("""
     g (float[N,4] x, bool c) => (float[] y) <float[4,2] w> {
