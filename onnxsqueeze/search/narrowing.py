@@ -41,6 +41,8 @@ from onnxsqueeze.search.trial import Search
 
 SHARE = 0.7
 """Part of the budget that pruning may spend; the rest is for rounding."""
+QUICK_SECONDS = 60.0
+"""Pruning that is estimated to take less is tried, whatever is foretold of it."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Narrowed:
 def narrow(search: Search, progress: Progress | None = None) -> Narrowed | str:
     """Return the most pruned model whose drop keeps to its share of the budget, or why none is.
 
-    Where bytes count first and pruning was not asked for, it is tried only if it is foretold to
-    pay and not to take too long.
+    Where bytes count first and pruning was not asked for, it is tried only if that is quick, or
+    foretold to pay and not to take too long.
 
     Args:
         search: The search; its limits tell what must stay, and how much may go.
@@ -118,9 +120,10 @@ def _found(search: Search, progress: Progress | None) -> dict[str, object] | str
     fixed = _with_fixed_reshapes(search)
     units, cut = prunable(fixed)
     cuts = cutting(fixed, units, cut, progress)
-    if not _is_asked_for(search):
+    seconds = pruning_seconds(fixed, len(cuts.units))
+    if not _is_asked_for(search) and seconds > QUICK_SECONDS:
         saving = foretold_saving(fixed, cuts, SHARE * search.budget.max_drop)
-        if words := _too_little(saving) or too_long(pruning_seconds(fixed, len(cuts.units))):
+        if words := _too_little(saving) or too_long(seconds):
             return words
     criterion = search.limits.importance
     found = pruned(fixed, cuts, share=SHARE, criterion=criterion, progress=progress)
