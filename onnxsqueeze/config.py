@@ -142,8 +142,8 @@ class Limits(Settings):
         effort: ``quick`` rounds each weight by itself; ``standard`` also tries rounding in the
             order of the graph, with biases corrected; ``thorough`` tries more plans with it.
         prune: ``on`` removes channels, neurons and heads, ``off`` keeps them all; ``auto`` removes
-            them for objective ``latency``, and for ``balanced`` where that is foretold to save
-            enough bytes, and not to take too long.
+            them for objective ``latency``, and for ``balanced`` where that is quick, or foretold
+            to save enough and not to take too long.
         max_prune: Largest part of the multiply-adds that may go with them.
         importance: What ranks channels, neurons and heads; see ``numerics.importance``. ``taylor``
             and ``fisher`` need torch.

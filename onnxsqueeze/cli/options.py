@@ -314,7 +314,7 @@ limit_options = _together(
         default="auto",
         show_default=True,
         help="Remove channels, neurons and heads; auto: for objective latency, where it may take "
-        "long, and for balanced where it is foretold to pay.",
+        "long, and for balanced where it is quick or foretold to pay.",
     ),
     click.option(
         "--max-prune",

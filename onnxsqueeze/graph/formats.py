@@ -5,15 +5,13 @@ from __future__ import annotations
 LONGEST_HEADER = 100_000_000
 """Bytes; a safetensors file begins with the length of its header."""
 
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _BEGINNINGS = (
     (b"version https://git-lfs", 0, "a Git LFS pointer", "Fetch the file itself: git lfs pull"),
     (b"PK\x03\x04", 0, "a zip archive", "Export to ONNX first, from PyTorch: torch.onnx.export"),
     (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 file", "Export to ONNX first, from Keras: model.export"),
     (b"TFL3", 4, "a TensorFlow Lite model", "Convert the original to ONNX: tf2onnx --tflite"),
-    (b"\x80\x02", 0, "a Python pickle", "Export to ONNX first; a pickle is never opened here"),
-    (b"\x80\x03", 0, "a Python pickle", "Export to ONNX first; a pickle is never opened here"),
-    (b"\x80\x04", 0, "a Python pickle", "Export to ONNX first; a pickle is never opened here"),
-    (b"\x80\x05", 0, "a Python pickle", "Export to ONNX first; a pickle is never opened here"),
+    (_PICKLES, 0, "a Python pickle", "Export to ONNX first; a pickle is never opened here"),
     (b"\x93NUMPY", 0, "a NumPy array", "Give it as --data; the model comes first"),
 )
 
@@ -30,7 +28,7 @@ def other_format(content: bytes) -> tuple[str, str] | None:
         (True, 'a TensorFlow Lite model')
     """
     for beginning, place, name, advice in _BEGINNINGS:
-        if content[place : place + len(beginning)] == beginning:
+        if content.startswith(beginning, place):
             return name, advice
     header = int.from_bytes(content[:8], "little")
     if content[8:9] == b"{" and 2 <= header <= LONGEST_HEADER:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnxsqueeze.facts.records import Change
 from onnxsqueeze.graph import edit, walk
 from onnxsqueeze.ops import integer_role, row_of
-from onnxsqueeze.ops.row import attribute, inputs, opset, ports
+from onnxsqueeze.ops.row import inputs, opset, ports
 from onnxsqueeze.passes.change import done
 
 STEP = "pads apart"
@@ -62,5 +62,5 @@ def _put_before(node: ir.Node, x: ir.Value, pads: tuple[int, int], taken: set[st
     axes = edit.add_initializer(graph, f"{name}.axes", np.array([2], np.int64), taken)
     graph.insert_before(node, ir.node("Pad", [x, amounts, None, axes], outputs=[y], name=name))
     node.replace_input_with(list(node.inputs).index(x), y)
-    node.attributes.pop("auto_pad", None)
-    node.attributes["pads"] = ir.AttrInt64s("pads", [0] * len(attribute(node, "pads") or [0] * 4))
+    for name in ("auto_pad", "pads"):  # without them it pads nothing
+        node.attributes.pop(name, None)

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +13,7 @@ import onnx_ir as ir
 from onnxsqueeze import __version__
 from onnxsqueeze.analysis.units import Units
 from onnxsqueeze.errors import ModelError, PlanError
-from onnxsqueeze.graph import io, walk
+from onnxsqueeze.graph import io
 from onnxsqueeze.measure.prune_widths import work
 from onnxsqueeze.passes.fix_reshapes import fix_reshapes
 from onnxsqueeze.plan.types import Order, Plan, UnitsChoice
@@ -29,7 +28,7 @@ from onnxsqueeze.search.cutting import (
     refitted,
 )
 from onnxsqueeze.search.pruning import pruned
-from onnxsqueeze.search.pruning_screen import Saving, foretold_saving
+from onnxsqueeze.search.pruning_screen import Saving, foretold_saving, value_counts
 from onnxsqueeze.search.pruning_time import (
     ASK,
     NONE,
@@ -115,13 +114,14 @@ def _is_asked_for(search: Search) -> bool:
 
 def _found(search: Search, progress: Progress | None) -> dict[str, object] | str:
     """Put the most pruned model into the store and return its key, or why there is none."""
-    if not _is_asked_for(search) and (words := too_long(screening_seconds(search))):
+    is_asked_for = _is_asked_for(search)
+    if not is_asked_for and (words := too_long(screening_seconds(search))):
         return words
     fixed = _with_fixed_reshapes(search)
     units, cut = prunable(fixed)
     cuts = cutting(fixed, units, cut, progress)
     seconds = pruning_seconds(fixed, len(cuts.units))
-    if not _is_asked_for(search) and seconds > QUICK_SECONDS:
+    if not is_asked_for and seconds > QUICK_SECONDS:
         saving = foretold_saving(fixed, cuts, SHARE * search.budget.max_drop)
         if words := _too_little(saving) or too_long(seconds):
             return words
@@ -129,8 +129,9 @@ def _found(search: Search, progress: Progress | None) -> dict[str, object] | str
     found = pruned(fixed, cuts, share=SHARE, criterion=criterion, progress=progress)
     if found is None:
         return f"{NONE}: none can go within {SHARE:.0%} of the budget"
-    gone = Saving(1 - _size(found.model) / _size(search.model), found.removed)
-    if not _is_asked_for(search) and (words := _too_little(gone)):
+    before, after = (sum(value_counts(model).values()) for model in (search.model, found.model))
+    gone = Saving(1 - after / before, found.removed)
+    if not is_asked_for and (words := _too_little(gone)):
         return words
     counts = {one.name: one.count for one in units}
     choices = {
@@ -153,12 +154,6 @@ def _too_little(saving: Saving) -> str:
         f"{NONE}: {saving.weights:.0%} of the weights and {saving.work:.0%} of the multiply-adds "
         f"could go with them for {SHARE:.0%} of the budget, of which rounding makes more; {ASK}"
     )
-
-
-def _size(model: ir.Model) -> int:
-    """Return the number of values in the initializers."""
-    tensors = (value.const_value for _, value in walk.initializers(model))
-    return sum(prod(tensor.shape.numpy()) for tensor in tensors if tensor is not None)
 
 
 def narrowed_by(search: Search, plan: Plan, progress: Progress | None = None) -> Narrowed | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import onnx_ir as ir
+
 from onnxsqueeze.graph import walk
 from onnxsqueeze.measure.prune_widths import RIDGES, multiple_of, removals, work
 from onnxsqueeze.numerics.pruning_widths import Curve, Widths, narrowed
@@ -32,6 +34,15 @@ class Saving:
         return self.weights >= LEAST_WEIGHTS or (self.weights + self.work) / 2 >= LEAST_MEAN
 
 
+def value_counts(model: ir.Model) -> dict[str, int]:
+    """Return the number of values in each initializer, by name."""
+    return {
+        value.name or "": prod(value.const_value.shape.numpy())
+        for _, value in walk.initializers(model)
+        if value.const_value is not None
+    }
+
+
 def foretold_saving(search: Search, cuts: Cutting, allowed: float) -> Saving:
     """Return what will go within a drop, by the layers' own losses.
 
@@ -56,13 +67,11 @@ def foretold_saving(search: Search, cuts: Cutting, allowed: float) -> Saving:
         losses = (curves[name].damage[curves[name].count - n] for name, n in widths.items())
         if float(sum(losses)) <= allowed:
             within = widths
-    sizes = {
-        value.name: prod(value.const_value.shape.numpy())
-        for _, value in walk.initializers(model)
-        if value.const_value is not None
-    }
+    sizes = value_counts(model)
     read = {
-        node.name or "": float(sum(sizes.get(v.name, 0) for v in node.inputs if v is not None))
+        node.name or "": float(
+            sum(sizes.get(v.name or "", 0) for v in node.inputs if v is not None)
+        )
         for node in model.graph
     }
     left, every = work(model, units, shapes, read), max(sum(sizes.values()), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.passes.cut_entrywise import ENTRYWISE
-from tests.passes.cut_places import PLACES
+from tests.passes.cut_places import PLACES, hard, soft
 from tests.passes.cut_text import Block, Text
 
 
@@ -133,14 +133,9 @@ def _group_normalised(g: Text, x: str, c: int) -> tuple[str, int]:
     return g.line(call), c
 
 
-def _hard_rows(g: Text, x: str, c: int) -> tuple[str, int]:
-    return g.line(f"Add ({x}, {g.line(f'Hardmax <axis = 1> ({g.weight(c, 4, 4)})')})"), c
-
-
 def _soft_rows(g: Text, x: str, c: int) -> tuple[str, int]:
     """All places together, as before opset 13."""
-    operator = g.picked(("Softmax", "LogSoftmax"))
-    return g.line(f"{operator} <axis = 2> ({x})"), c
+    return soft(g, x, c, axis=2)
 
 
 def _length(g: Text, x: str, c: int) -> tuple[str, int]:
@@ -160,6 +155,6 @@ NEW: tuple[Block, ...] = (
 )  # fmt: skip
 OLD: tuple[Block, ...] = (
     conv, depthwise, _multiplied, grouped, transposed, _normalised, _instance, residual, squeezed,
-    dense, _depth, _hard_rows, _soft_rows, _soft_rows, _length, _upsampled,
+    dense, _depth, hard, _soft_rows, _soft_rows, _length, _upsampled,
 )  # fmt: skip
 """Blocks that are written alike in opset 9, and those of operators that have changed since."""

@@ -73,11 +73,11 @@ def _reduced(g: Text, x: str, c: int) -> tuple[str, int]:
     return g.line(f"Add ({x}, {g.line(f'Unsqueeze ({y}, {g.ints(2)})')})"), c
 
 
-def _soft(g: Text, x: str, c: int) -> tuple[str, int]:
-    return g.line(f"{g.picked(('Softmax', 'LogSoftmax'))} <axis = 3> ({x})"), c
+def soft(g: Text, x: str, c: int, axis: int = 3) -> tuple[str, int]:
+    return g.line(f"{g.picked(('Softmax', 'LogSoftmax'))} <axis = {axis}> ({x})"), c
 
 
-def _hard(g: Text, x: str, c: int) -> tuple[str, int]:
+def hard(g: Text, x: str, c: int) -> tuple[str, int]:
     """What jumps works on weights, see ``cut_entrywise``."""
     return g.line(f"Add ({x}, {g.line(f'Hardmax <axis = 1> ({g.weight(c, 4, 4)})')})"), c
 
@@ -112,5 +112,5 @@ def _one_place(g: Text, x: str, c: int) -> tuple[str, int]:
 
 PLACES: tuple[Block, ...] = (
     _pooled, _pooled_to_one, _resized, _padded, _sampled, _normalised_places, _unit_rows, _reduced,
-    _soft, _hard, _searched, _sorted, _summed_up, _triangle, _picked_places, _one_place,
+    soft, hard, _searched, _sorted, _summed_up, _triangle, _picked_places, _one_place,
 )  # fmt: skip
